@@ -1,0 +1,150 @@
+#include "client/client.h"
+
+#include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::client {
+namespace {
+
+absl::Status ToAbsl(const grpc::Status& status) {
+  // gRPC's and absl's codes are the same numbers.
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+// gRPC would try again and again and then say little; a plain connect says at once what is wrong.
+absl::Status TrySocket(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("socket path '", path, "' must have 1 to ",
+                                                   sizeof(address.sun_path) - 1, " characters"));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return absl::ErrnoToStatus(errno, "cannot make a socket");
+  const int result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int error = errno;
+  close(fd);
+  if (result == 0) return absl::OkStatus();
+  if (error == EACCES || error == EPERM) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("no permission for ", path, "; run lbrctl as root (sudo lbrctl …)"));
+  }
+  if (error == ENOENT || error == ECONNREFUSED) {
+    return absl::UnavailableError(absl::StrCat(
+        "no daemon listens on ", path, "; start one (sudo lbrd), or name its socket (--socket)"));
+  }
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot connect to ", path));
+}
+
+}  // namespace
+
+absl::StatusOr<Client> Client::Connect(const std::string& socket) {
+  if (absl::Status tried = TrySocket(socket); !tried.ok()) return tried;
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxResponseBytes);
+  return Client(v1::Profiler::NewStub(grpc::CreateCustomChannel(
+      absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials(), arguments)));
+}
+
+absl::StatusOr<v1::Capabilities> Client::GetCapabilities() const {
+  grpc::ClientContext context;
+  v1::Capabilities response;
+  const grpc::Status status = stub_->GetCapabilities(&context, {}, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::StatusOr<v1::Session> Client::CreateSession(const std::string& name,
+                                                  const v1::SessionSpec& spec) const {
+  grpc::ClientContext context;
+  v1::CreateSessionRequest request;
+  request.set_session_id(name);
+  *request.mutable_spec() = spec;
+  v1::Session response;
+  const grpc::Status status = stub_->CreateSession(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::StatusOr<v1::Session> Client::GetSession(const std::string& name) const {
+  grpc::ClientContext context;
+  v1::GetSessionRequest request;
+  request.set_name(name);
+  v1::Session response;
+  const grpc::Status status = stub_->GetSession(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::StatusOr<std::vector<v1::Session>> Client::ListSessions() const {
+  std::vector<v1::Session> sessions;
+  v1::ListSessionsRequest request;
+  do {
+    grpc::ClientContext context;
+    v1::ListSessionsResponse response;
+    const grpc::Status status = stub_->ListSessions(&context, request, &response);
+    if (!status.ok()) return ToAbsl(status);
+    for (v1::Session& session : *response.mutable_sessions()) {
+      sessions.push_back(std::move(session));
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  return sessions;
+}
+
+absl::StatusOr<v1::Session> Client::StopSession(const std::string& name) const {
+  grpc::ClientContext context;
+  v1::StopSessionRequest request;
+  request.set_name(name);
+  v1::Session response;
+  const grpc::Status status = stub_->StopSession(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::Status Client::DeleteSession(const std::string& name) const {
+  grpc::ClientContext context;
+  v1::DeleteSessionRequest request;
+  request.set_name(name);
+  v1::DeleteSessionResponse response;
+  return ToAbsl(stub_->DeleteSession(&context, request, &response));
+}
+
+absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& name) const {
+  grpc::ClientContext context;
+  v1::GetProfileRequest request;
+  request.set_name(name);
+  v1::GetProfileResponse response;
+  const grpc::Status status = stub_->GetProfile(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::Status Client::StreamSamples(
+    const std::string& name,
+    const std::function<bool(const v1::StreamSamplesResponse&)>& take) const {
+  grpc::ClientContext context;
+  v1::StreamSamplesRequest request;
+  request.set_name(name);
+  const std::unique_ptr<grpc::ClientReader<v1::StreamSamplesResponse>> reader =
+      stub_->StreamSamples(&context, request);
+  v1::StreamSamplesResponse message;
+  while (reader->Read(&message)) {
+    if (take(message)) continue;
+    context.TryCancel();
+    reader->Finish();
+    return absl::OkStatus();
+  }
+  return ToAbsl(reader->Finish());
+}
+
+}  // namespace lbrd::client

@@ -1,0 +1,51 @@
+// The C++ client of a daemon: lbrd.v1.Profiler with absl::Status.
+//
+//   absl::StatusOr<Client> client = Client::Connect("/run/lbrd/lbrd.sock");
+//   absl::StatusOr<v1::Session> session = client->CreateSession("", spec);
+//
+// Thread rules: thread-safe. Calls block. Errors carry the daemon's words; kUnavailable says how to
+// reach one.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lbrd/v1/profiler.grpc.pb.h"
+
+namespace lbrd::client {
+
+inline constexpr char kDefaultSocket[] = "/run/lbrd/lbrd.sock";
+// The largest profile that is taken from a daemon.
+inline constexpr int kMaxResponseBytes = 1 << 30;
+
+class Client {
+ public:
+  // kNotFound, kPermissionDenied, kUnavailable: what stands in the way, and what to do.
+  static absl::StatusOr<Client> Connect(const std::string& socket);
+
+  absl::StatusOr<v1::Capabilities> GetCapabilities() const;
+  absl::StatusOr<v1::Session> CreateSession(const std::string& name,
+                                            const v1::SessionSpec& spec) const;
+  absl::StatusOr<v1::Session> GetSession(const std::string& name) const;
+  absl::StatusOr<std::vector<v1::Session>> ListSessions() const;
+  absl::StatusOr<v1::Session> StopSession(const std::string& name) const;
+  absl::Status DeleteSession(const std::string& name) const;
+  absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name) const;
+
+  // Hands each message to `take` until the session ends (the last has `ended` set) or `take` says
+  // false, which leaves the session as it is.
+  absl::Status StreamSamples(
+      const std::string& name,
+      const std::function<bool(const v1::StreamSamplesResponse&)>& take) const;
+
+ private:
+  explicit Client(std::shared_ptr<v1::Profiler::Stub> stub) : stub_(std::move(stub)) {}
+  std::shared_ptr<v1::Profiler::Stub> stub_;
+};
+
+}  // namespace lbrd::client

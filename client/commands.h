@@ -1,0 +1,45 @@
+// lbrctl's subcommands. Each adds itself to the command line and says what to run.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lbrd/v1/session.pb.h"
+
+namespace lbrd::client {
+
+// What all subcommands share.
+struct Common {
+  std::string socket;
+  bool quiet = false;
+};
+
+// Run after parsing, by whichever subcommand was given. Its status becomes the exit code.
+using Action = std::function<absl::Status()>;
+
+void AddRecordCommand(CLI::App& app, const Common& common, Action* action);
+void AddReportCommand(CLI::App& app, const Common& common, Action* action);
+void AddSessionCommands(CLI::App& app, const Common& common, Action* action);
+
+// Options that say how to sample, shared by `record` and `start`.
+struct SamplingFlags {
+  bool all_cpus = false;
+  int pid = 0;
+  std::string event;
+  uint32_t frequency = 0;
+  uint64_t count = 0;
+  std::string stack;
+  uint32_t stack_bytes = 0;
+  std::string ring;
+  bool user_only = false;
+  std::string duration;
+
+  void AddTo(CLI::App& command);
+  // Everything but the target of a command. kInvalidArgument names the option.
+  absl::StatusOr<v1::SessionSpec> ToSpec() const;
+};
+
+}  // namespace lbrd::client

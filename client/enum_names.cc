@@ -1,0 +1,58 @@
+#include "client/enum_names.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::client {
+
+absl::string_view FrameSourceName(v1::FrameSource source) {
+  switch (source) {
+    case v1::FRAME_SOURCE_KERNEL:
+      return "kernel";
+    case v1::FRAME_SOURCE_SAMPLED_IP:
+      return "sampled_ip";
+    case v1::FRAME_SOURCE_LBR:
+      return "lbr";
+    case v1::FRAME_SOURCE_KERNEL_DEFERRED:
+      return "kernel_deferred";
+    case v1::FRAME_SOURCE_DWARF:
+      return "dwarf";
+    case v1::FRAME_SOURCE_FRAME_POINTER:
+      return "frame_pointer";
+    default:
+      return "unknown";
+  }
+}
+
+absl::string_view StackStateName(v1::StackState state) {
+  switch (state) {
+    case v1::STACK_STATE_COMPLETE:
+      return "complete";
+    case v1::STACK_STATE_TRUNCATED:
+      return "truncated";
+    default:
+      return "unknown";
+  }
+}
+
+absl::string_view StackModeName(v1::StackMode mode) {
+  switch (mode) {
+    case v1::STACK_MODE_LBR:
+      return "lbr";
+    case v1::STACK_MODE_KERNEL_DEFERRED:
+      return "kernel-deferred";
+    case v1::STACK_MODE_DWARF:
+      return "dwarf";
+    case v1::STACK_MODE_FRAME_POINTER:
+      return "frame-pointer";
+    default:
+      return "unknown";
+  }
+}
+
+std::string VerdictText(const v1::Verdict& verdict) {
+  const absl::string_view state = StackStateName(verdict.state());
+  if (verdict.reason().empty()) return std::string(state);
+  return absl::StrCat(state, ": ", verdict.reason());
+}
+
+}  // namespace lbrd::client

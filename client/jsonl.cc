@@ -1,0 +1,188 @@
+#include "client/jsonl.h"
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/enum_names.h"
+#include "client/utf8.h"
+
+namespace lbrd::client {
+namespace {
+
+constexpr uint32_t kCpuNotRecorded = std::numeric_limits<uint32_t>::max();
+
+bool IsPlain(char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; }
+
+void AppendJsonStringOrNull(absl::string_view text, std::string& out) {
+  if (text.empty()) {
+    out.append("null");
+  } else {
+    AppendJsonString(text, out);
+  }
+}
+
+absl::Status Undefined(absl::string_view kind, uint64_t id) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("sample stream: ", kind, " ", id, " is used but was never defined"));
+}
+
+}  // namespace
+
+void AppendJsonString(absl::string_view text, std::string& out) {
+  constexpr char kHex[] = "0123456789abcdef";
+  out.push_back('"');
+  while (!text.empty()) {
+    // Nearly all text is plain: it goes over in runs.
+    const size_t run = static_cast<size_t>(
+        std::distance(text.begin(), std::find_if_not(text.begin(), text.end(), IsPlain)));
+    out.append(text.data(), run);
+    text.remove_prefix(run);
+    if (text.empty()) break;
+    const CodePoint c = DecodeUtf8(text);
+    if (!c.valid) {
+      out.append("\\ufffd");
+    } else if (c.value == '"' || c.value == '\\') {
+      out.push_back('\\');
+      out.push_back(static_cast<char>(c.value));
+    } else if (c.value < 0x20 || c.value == 0x7F) {
+      out.append("\\u00");
+      out.push_back(kHex[c.value >> 4]);
+      out.push_back(kHex[c.value & 15]);
+    } else {
+      out.append(text.data(), c.bytes);
+    }
+    text.remove_prefix(c.bytes);
+  }
+  out.push_back('"');
+}
+
+JsonlWriter::JsonlWriter(const v1::Session& session, size_t max_cache_bytes)
+    : max_cache_bytes_(max_cache_bytes) {
+  for (const v1::SessionEvent& event : session.events()) {
+    std::string& text = events_.emplace_back(",\"event\":");
+    AppendJsonString(event.name(), text);
+  }
+  // A session that names no events still has event 0.
+  if (events_.empty()) events_.push_back(",\"event\":null");
+}
+
+absl::Status JsonlWriter::AddDefinitions(const v1::Definitions& definitions) {
+  for (const v1::Binary& binary : definitions.binaries()) {
+    std::string text = ",\"dso\":";
+    AppendJsonStringOrNull(binary.path(), text);
+    text.append(",\"build_id\":");
+    AppendJsonStringOrNull(binary.build_id(), text);
+    binaries_.try_emplace(binary.id(), std::move(text));
+  }
+  for (const v1::Frame& frame : definitions.frames()) {
+    std::string text = absl::StrCat("{\"ip\":", frame.ip(), ",\"symbol\":");
+    AppendJsonStringOrNull(frame.symbol(), text);
+    absl::StrAppend(&text, ",\"offset\":", frame.offset());
+    if (frame.binary_id() == 0) {
+      text.append(",\"dso\":null,\"build_id\":null");
+    } else if (const auto at = binaries_.find(frame.binary_id()); at != binaries_.end()) {
+      text.append(at->second);
+    } else {
+      return Undefined("binary", frame.binary_id());
+    }
+    absl::StrAppend(&text, ",\"source\":\"", FrameSourceName(frame.source()), "\"}");
+    text.shrink_to_fit();
+    frames_.try_emplace(frame.id(), std::move(text));
+  }
+  for (const v1::Stack& stack : definitions.stacks()) {
+    stacks_.try_emplace(
+        stack.id(), Stack{std::vector<uint32_t>(stack.frame_ids().begin(), stack.frame_ids().end()),
+                          stack.verdict().state(), stack.verdict().reason()});
+  }
+  for (const v1::Thread& thread : definitions.threads()) {
+    std::string text =
+        absl::StrCat(",\"pid\":", thread.pid(), ",\"tid\":", thread.tid(), ",\"comm\":");
+    AppendJsonString(thread.comm(), text);
+    threads_.try_emplace(thread.id(), std::move(text));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JsonlWriter::CheckStack(uint64_t stack_id) const {
+  // What is in the cache was checked when it was rendered.
+  if (stack_texts_.contains(stack_id)) return absl::OkStatus();
+  const auto stack = stacks_.find(stack_id);
+  if (stack == stacks_.end()) return Undefined("stack", stack_id);
+  for (const uint32_t frame_id : stack->second.frame_ids) {
+    if (!frames_.contains(frame_id)) return Undefined("frame", frame_id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JsonlWriter::CheckBatch(const v1::SampleBatch& batch) const {
+  const int size = batch.stack_ids_size();
+  const auto optional_column = [&](int column) { return column == 0 || column == size; };
+  if (batch.time_delta_ns_size() != size || batch.thread_ids_size() != size ||
+      batch.weights_size() != size || !optional_column(batch.cpus_size()) ||
+      !optional_column(batch.events_size())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sample stream: the columns of a batch differ in length: ", size, " stacks, ",
+                     batch.time_delta_ns_size(), " times, ", batch.thread_ids_size(), " threads, ",
+                     batch.weights_size(), " weights, ", batch.cpus_size(), " CPUs, ",
+                     batch.events_size(), " events"));
+  }
+  for (const uint32_t id : batch.thread_ids()) {
+    if (!threads_.contains(id)) return Undefined("thread", id);
+  }
+  for (const uint32_t event : batch.events()) {
+    if (event >= events_.size()) return Undefined("event", event);
+  }
+  for (const uint64_t id : batch.stack_ids()) {
+    if (absl::Status status = CheckStack(id); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+const std::string& JsonlWriter::StackText(uint64_t stack_id) {
+  if (const auto cached = stack_texts_.find(stack_id); cached != stack_texts_.end()) {
+    return cached->second;
+  }
+  const Stack& stack = stacks_.at(stack_id);
+  std::string text = ",\"stack\":[";
+  for (size_t i = 0; i < stack.frame_ids.size(); ++i) {
+    if (i != 0) text.push_back(',');
+    text.append(frames_.at(stack.frame_ids[i]));
+  }
+  absl::StrAppend(&text, "],\"verdict\":{\"state\":\"", StackStateName(stack.state),
+                  "\",\"reason\":");
+  AppendJsonString(stack.reason, text);
+  text.append("}}\n");
+  text.shrink_to_fit();
+  if (cache_bytes_ + text.size() > max_cache_bytes_) {
+    stack_texts_.clear();
+    cache_bytes_ = 0;
+  }
+  cache_bytes_ += text.size();
+  return stack_texts_.insert_or_assign(stack_id, std::move(text)).first->second;
+}
+
+absl::Status JsonlWriter::Append(const v1::StreamSamplesResponse& message, std::string& out) {
+  if (absl::Status status = AddDefinitions(message.definitions()); !status.ok()) return status;
+  const v1::SampleBatch& batch = message.samples();
+  if (absl::Status status = CheckBatch(batch); !status.ok()) return status;
+  uint64_t time = batch.first_time_ns();
+  for (int i = 0; i < batch.stack_ids_size(); ++i) {
+    time += static_cast<uint64_t>(batch.time_delta_ns(i));
+    const uint32_t cpu = batch.cpus_size() == 0 ? kCpuNotRecorded : batch.cpus(i);
+    const uint32_t event = batch.events_size() == 0 ? 0 : batch.events(i);
+    absl::StrAppend(&out, "{\"time\":", time, threads_.at(batch.thread_ids(i)));
+    if (cpu == kCpuNotRecorded) {
+      out.append(",\"cpu\":null");
+    } else {
+      absl::StrAppend(&out, ",\"cpu\":", cpu);
+    }
+    absl::StrAppend(&out, events_[event], ",\"weight\":", batch.weights(i),
+                    StackText(batch.stack_ids(i)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lbrd::client

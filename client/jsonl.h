@@ -1,0 +1,60 @@
+// Streamed samples as JSON lines, one object a sample.
+//
+// Keys: time (ns), pid, tid, comm, cpu (null: not recorded), event, weight,
+// stack [{ip, symbol, offset, dso, build_id, source}] leaf first, verdict {state, reason}.
+// ip and offset are integers up to 2^64-1; symbol, dso and build_id are null when unknown.
+//
+// Keeps every definition of the stream, since later messages refer to them: binaries, frames and
+// threads as the text they become. The text of stacks is cached, up to kMaxCacheBytes. Not
+// thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "lbrd/v1/profiler.pb.h"
+
+namespace lbrd::client {
+
+// Appends `text` as a JSON string with its quotes; what is not valid UTF-8 becomes U+FFFD.
+void AppendJsonString(absl::string_view text, std::string& out);
+
+class JsonlWriter {
+ public:
+  // Rendered stacks kept; when there are more, all are dropped and rendered again as needed.
+  static constexpr size_t kMaxCacheBytes = size_t{64} << 20;
+
+  // `session` names the events.
+  explicit JsonlWriter(const v1::Session& session, size_t max_cache_bytes = kMaxCacheBytes);
+
+  // Appends a line for each of the message's samples to `out`. kInvalidArgument: columns of unequal
+  // length, or an id that no message has defined; `out` is then as it was.
+  absl::Status Append(const v1::StreamSamplesResponse& message, std::string& out);
+
+ private:
+  struct Stack {
+    std::vector<uint32_t> frame_ids;
+    v1::StackState state = v1::STACK_STATE_UNSPECIFIED;
+    std::string reason;
+  };
+
+  absl::Status AddDefinitions(const v1::Definitions& definitions);
+  absl::Status CheckBatch(const v1::SampleBatch& batch) const;
+  absl::Status CheckStack(uint64_t stack_id) const;
+  const std::string& StackText(uint64_t stack_id);
+
+  const size_t max_cache_bytes_;
+  std::vector<std::string> events_;                      // ,"event":"…"
+  absl::flat_hash_map<uint32_t, std::string> binaries_;  // ,"dso":…,"build_id":…
+  absl::flat_hash_map<uint32_t, std::string> threads_;   // ,"pid":…,"tid":…,"comm":…
+  absl::flat_hash_map<uint32_t, std::string> frames_;    // {"ip":…}
+  absl::flat_hash_map<uint64_t, Stack> stacks_;
+  absl::flat_hash_map<uint64_t, std::string> stack_texts_;  // ,"stack":[…],"verdict":{…}}
+  size_t cache_bytes_ = 0;
+};
+
+}  // namespace lbrd::client

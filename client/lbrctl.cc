@@ -1,0 +1,49 @@
+// lbrctl: the command line.
+
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "client/client.h"
+#include "client/commands.h"
+
+namespace {
+
+// 0: done; 1: it could not be done; 2: the command line is wrong.
+int ExitCode(const absl::Status& status) {
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "lbrctl: %s\n", std::string(status.message()).c_str());
+  return absl::IsInvalidArgument(status) ? 2 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that goes away (lbrctl … | head) is not worth a message.
+  signal(SIGPIPE, SIG_DFL);
+  lbrd::client::Common common;
+  common.socket = lbrd::client::kDefaultSocket;
+  lbrd::client::Action action;
+  CLI::App app{
+      "lbrctl starts, watches and stops profiling sessions of lbrd, and shows what they found."};
+  app.name("lbrctl");
+  app.set_version_flag("--version", "lbrctl " LBRD_VERSION);
+  app.add_option("--socket", common.socket, "the daemon's UNIX socket")
+      ->capture_default_str()
+      ->envname("LBRD_SOCKET");
+  app.add_flag("-q,--quiet", common.quiet, "say only what was asked for: no progress, no summary");
+  app.require_subcommand(1);
+  app.fallthrough();
+  lbrd::client::AddRecordCommand(app, common, &action);
+  lbrd::client::AddSessionCommands(app, common, &action);
+  lbrd::client::AddReportCommand(app, common, &action);
+  app.footer("lbrctl COMMAND --help says more, with examples.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return ExitCode(action());
+}

@@ -1,0 +1,32 @@
+// A daemon of one's own: lbrd --replay, for reading a recording without root and without a service.
+//
+// Everything that parses a recording runs in that process, not in lbrctl.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "client/client.h"
+
+namespace lbrd::client {
+
+class PrivateDaemon {
+ public:
+  // Starts `program` (empty: the lbrd beside this program, or in PATH) and connects to it.
+  // kNotFound: there is none.
+  static absl::StatusOr<PrivateDaemon> Start(const std::string& program);
+  PrivateDaemon(PrivateDaemon&& other) noexcept;
+  PrivateDaemon& operator=(PrivateDaemon&&) = delete;
+  ~PrivateDaemon();  // ends it
+
+  const Client& client() const { return client_; }
+
+ private:
+  PrivateDaemon(pid_t pid, Client client) : pid_(pid), client_(std::move(client)) {}
+  pid_t pid_;
+  Client client_;
+};
+
+}  // namespace lbrd::client

@@ -1,0 +1,187 @@
+// lbrctl record: start a session, watch it, stop it, show what it found.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/client.h"
+#include "client/commands.h"
+#include "client/figures.h"
+#include "client/output.h"
+#include "client/progress.h"
+#include "client/sample_lines.h"
+#include "client/target_command.h"
+
+namespace lbrd::client {
+namespace {
+
+constexpr absl::Duration kTick = absl::Milliseconds(100);
+
+// Set by Ctrl-C: the session is stopped and what it found is shown.
+std::atomic<bool> interrupted = false;
+
+void CatchInterrupts() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {
+    if (interrupted.exchange(true)) _exit(130);  // a second one is meant
+  };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+struct RecordFlags {
+  SamplingFlags sampling;
+  std::vector<std::string> outputs;
+  std::string format;
+  std::vector<std::string> command;
+};
+
+absl::Duration DurationOf(const v1::SessionSpec& spec) {
+  return spec.has_duration() ? absl::Nanoseconds(DurationNanos(spec.duration()))
+                             : absl::InfiniteDuration();
+}
+
+void ShowProgress(const v1::Session& session, Progress* progress) {
+  const absl::Duration running = absl::Nanoseconds(DurationNanos(session.running_time()));
+  const absl::Duration whole = DurationOf(session.spec());
+  const double done = whole == absl::InfiniteDuration() ? -1 : absl::FDivDuration(running, whole);
+  std::string text = absl::StrCat(FormatDuration(session.running_time()), "  ",
+                                  FormatCountOf(session.stats().samples_seen(), "sample"));
+  if (whole == absl::InfiniteDuration()) absl::StrAppend(&text, "  (Ctrl-C ends it)");
+  if (session.stats().samples_lost() != 0) {
+    absl::StrAppend(&text, ", ", FormatCount(session.stats().samples_lost()), " lost");
+  }
+  progress->Show(done, text);
+}
+
+bool Over(const v1::Session& session) {
+  return session.state() == v1::SESSION_STATE_STOPPED ||
+         session.state() == v1::SESSION_STATE_FAILED;
+}
+
+// Follows the session until it is over, its command has ended, or Ctrl-C.
+absl::Status Follow(const Client& client, const std::string& name, bool quiet,
+                    TargetCommand* command) {
+  Progress progress(quiet || command != nullptr);
+  bool told = false;
+  while (true) {
+    const absl::StatusOr<v1::Session> session = client.GetSession(name);
+    if (!session.ok()) return session.status();
+    if (Over(*session)) return absl::OkStatus();
+    ShowProgress(*session, &progress);
+    std::string how;
+    if (command != nullptr && command->Ended(&how)) {
+      if (!how.empty()) std::fprintf(stderr, "lbrctl: the command ended with %s\n", how.c_str());
+      return absl::OkStatus();
+    }
+    if (interrupted && command == nullptr) return absl::OkStatus();
+    // The terminal has sent Ctrl-C to the command as well; a signal to us alone is passed on.
+    if (interrupted && !told) {
+      command->Signal(SIGTERM);
+      told = true;
+    }
+    absl::SleepFor(kTick);
+  }
+}
+
+absl::Status Record(const Common& common, const RecordFlags& flags) {
+  absl::StatusOr<v1::SessionSpec> spec = flags.sampling.ToSpec();
+  if (!spec.ok()) return spec.status();
+  if (!flags.command.empty() && spec->has_target()) {
+    return absl::InvalidArgumentError("a command excludes -a and -p");
+  }
+  if (flags.command.empty() && !spec->has_target()) {
+    return absl::InvalidArgumentError(
+        "say what to record: -a (the whole machine), -p PID, or -- COMMAND");
+  }
+  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  if (!outputs.ok()) return outputs.status();
+
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  std::optional<TargetCommand> command;
+  if (!flags.command.empty()) {
+    absl::StatusOr<TargetCommand> held = TargetCommand::Hold(flags.command);
+    if (!held.ok()) return held.status();
+    command.emplace(*std::move(held));
+    spec->mutable_target()->mutable_process()->set_pid(command->pid());
+    spec->mutable_target()->mutable_process()->set_enable_on_exec(true);
+  }
+  std::unique_ptr<SampleLines> lines;
+  for (const Output& output : *outputs) {
+    if (output.format != OutputFormat::kJsonl) continue;
+    lines = std::make_unique<SampleLines>(output.path);
+    if (absl::Status opened = lines->Open(); !opened.ok()) return opened;
+    spec->set_wait_for_stream(true);
+  }
+
+  const absl::StatusOr<v1::Session> created = client->CreateSession("", *spec);
+  if (!created.ok()) return created.status();
+  const std::string name = created->name();
+  CatchInterrupts();
+  if (lines != nullptr) {
+    lines->Start(*client, *created);
+    // The session begins with its first stream; the command must not run before it does.
+    while (!lines->failed()) {
+      const absl::StatusOr<v1::Session> session = client->GetSession(name);
+      if (!session.ok() || session->state() != v1::SESSION_STATE_WAITING) break;
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+  }
+  absl::Status status = absl::OkStatus();
+  if (command.has_value()) status = command->Release();
+  if (status.ok()) {
+    status = Follow(*client, name, common.quiet, command.has_value() ? &*command : nullptr);
+  }
+
+  const absl::StatusOr<v1::Session> stopped = client->StopSession(name);
+  if (lines != nullptr) {
+    const absl::Status written = lines->Finish();
+    if (status.ok()) status = written;
+  }
+  absl::StatusOr<v1::GetProfileResponse> profile = client->GetProfile(name);
+  client->DeleteSession(name).IgnoreError();
+  if (!status.ok()) return status;
+  if (!stopped.ok()) return stopped.status();
+  if (!profile.ok()) return profile.status();
+  return ShowResults(*profile, *outputs, common.quiet);
+}
+
+}  // namespace
+
+void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
+  auto flags = std::make_shared<RecordFlags>();
+  CLI::App* command = app.add_subcommand("record", "profile now, and show what was found");
+  flags->sampling.AddTo(*command);
+  command
+      ->add_option("-o,--output", flags->outputs,
+                   "write a file, by its ending: .svg (flame graph), .pb.gz (pprof),\n"
+                   ".folded, .jsonl (every sample), .txt (table); may be given again")
+      ->take_all()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--format", flags->format,
+                      "table, svg, pprof, folded or jsonl, whatever the file's ending;\n"
+                      "without -o on standard output (default: table)");
+  command->add_option("command", flags->command, "after --: a command to run and record");
+  command->footer(
+      "Examples:\n"
+      "  lbrctl record -a -d 10s                          the whole machine, hottest functions\n"
+      "  lbrctl record -a -F 999 -d 10s -o flamegraph.svg a flame graph of it\n"
+      "  lbrctl record -p 1234 -d 10s -o profile.pb.gz    a process, for pprof\n"
+      "  lbrctl record -o prog.svg -- ./program --flag    a command, from its start to its end");
+  command->callback(
+      [flags, &common, action] { *action = [flags, &common] { return Record(common, *flags); }; });
+}
+
+}  // namespace lbrd::client

@@ -1,0 +1,104 @@
+// lbrctl report: show a perf.data recording, without root and without a service.
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/client.h"
+#include "client/commands.h"
+#include "client/figures.h"
+#include "client/output.h"
+#include "client/private_daemon.h"
+#include "client/progress.h"
+#include "client/sample_lines.h"
+
+namespace lbrd::client {
+namespace {
+
+struct ReportFlags {
+  std::string input;
+  std::vector<std::string> outputs;
+  std::string format;
+  std::string daemon;
+};
+
+absl::Status Follow(const Client& client, const std::string& name, bool quiet) {
+  Progress progress(quiet);
+  while (true) {
+    const absl::StatusOr<v1::Session> session = client.GetSession(name);
+    if (!session.ok()) return session.status();
+    if (session->state() == v1::SESSION_STATE_STOPPED ||
+        session->state() == v1::SESSION_STATE_FAILED) {
+      return absl::OkStatus();
+    }
+    const v1::SessionStats& stats = session->stats();
+    progress.Show(stats.bytes_total() == 0 ? -1
+                                           : static_cast<double>(stats.bytes_read()) /
+                                                 static_cast<double>(stats.bytes_total()),
+                  absl::StrCat("reading  ", FormatCountOf(stats.samples_seen(), "sample")));
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+}
+
+absl::Status Report(const Common& common, const ReportFlags& flags) {
+  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  if (!outputs.ok()) return outputs.status();
+  const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(flags.daemon);
+  if (!daemon.ok()) return daemon.status();
+  const Client& client = daemon->client();
+
+  v1::SessionSpec spec;
+  spec.mutable_target()->mutable_recording()->set_path(flags.input);
+  std::unique_ptr<SampleLines> lines;
+  for (const Output& output : *outputs) {
+    if (output.format != OutputFormat::kJsonl) continue;
+    lines = std::make_unique<SampleLines>(output.path);
+    spec.set_wait_for_stream(true);
+  }
+  const absl::StatusOr<v1::Session> session = client.CreateSession("recording", spec);
+  if (!session.ok()) return session.status();
+  if (lines != nullptr) {
+    if (absl::Status opened = lines->Open(); !opened.ok()) return opened;
+    lines->Start(client, *session);
+  }
+  absl::Status status = Follow(client, session->name(), common.quiet);
+  if (lines != nullptr) {
+    const absl::Status written = lines->Finish();
+    if (status.ok()) status = written;
+  }
+  if (!status.ok()) return status;
+  const absl::StatusOr<v1::GetProfileResponse> profile = client.GetProfile(session->name());
+  if (!profile.ok()) return profile.status();
+  return ShowResults(*profile, *outputs, common.quiet);
+}
+
+}  // namespace
+
+void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
+  auto flags = std::make_shared<ReportFlags>();
+  CLI::App* command =
+      app.add_subcommand("report", "show a perf.data recording; needs no root and no daemon");
+  command->add_option("-i,--input", flags->input, "the recording")->required();
+  command
+      ->add_option("-o,--output", flags->outputs,
+                   "write a file, by its ending: .svg, .pb.gz, .folded, .jsonl, .txt;\n"
+                   "may be given again")
+      ->take_all()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--format", flags->format,
+                      "table, svg, pprof, folded or jsonl; without -o on standard output");
+  command->add_option("--daemon", flags->daemon, "the lbrd to read it with (default: found)");
+  command->footer(
+      "Examples:\n"
+      "  lbrctl report -i perf.data                       hottest functions\n"
+      "  lbrctl report -i perf.data --format jsonl        every sample, a JSON object a line\n"
+      "  lbrctl report -i perf.data -o flamegraph.svg");
+  command->callback(
+      [flags, &common, action] { *action = [flags, &common] { return Report(common, *flags); }; });
+}
+
+}  // namespace lbrd::client

@@ -1,0 +1,99 @@
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "client/commands.h"
+
+namespace lbrd::client {
+namespace {
+
+absl::StatusOr<v1::StackMode> ParseStackMode(const std::string& name) {
+  if (name.empty() || name == "best") return v1::STACK_MODE_UNSPECIFIED;
+  if (name == "lbr") return v1::STACK_MODE_LBR;
+  if (name == "kernel-deferred") return v1::STACK_MODE_KERNEL_DEFERRED;
+  if (name == "dwarf") return v1::STACK_MODE_DWARF;
+  if (name == "fp") return v1::STACK_MODE_FRAME_POINTER;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--stack: '", name, "' is not one of best, lbr, kernel-deferred, dwarf, fp"));
+}
+
+absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
+  absl::string_view digits = text;
+  uint64_t unit = 1;
+  if (!digits.empty() && (digits.back() == 'K' || digits.back() == 'M')) {
+    unit = digits.back() == 'K' ? 1024 : 1024 * 1024;
+    digits.remove_suffix(1);
+  }
+  uint64_t value = 0;
+  if (!absl::SimpleAtoi(digits, &value) || value == 0 || value > (uint64_t{1} << 40)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--ring: '", text, "' is not a size such as 512K or 8M"));
+  }
+  return value * unit;
+}
+
+}  // namespace
+
+void SamplingFlags::AddTo(CLI::App& command) {
+  command.add_flag("-a,--all-cpus", all_cpus, "the whole machine");
+  command.add_option("-p,--pid", pid, "a process, its threads, and what they fork");
+  command.add_option("-e,--event", event,
+                     "what to sample on, by libpfm4's name: cycles, cpu-clock, page-faults, …\n"
+                     "(default: cycles, or cpu-clock where there is no PMU)");
+  command.add_option("-F,--frequency", frequency, "samples per second (default: 999)");
+  command.add_option("-c,--count", count, "or: one sample every COUNT events");
+  command.add_option("--stack", stack,
+                     "user stacks from: lbr, kernel-deferred, dwarf, fp\n"
+                     "(default: best, the first of these that this machine gives)");
+  command.add_option("--stack-bytes", stack_bytes,
+                     "of each user stack, copied in dwarf mode (default: 16384)");
+  command.add_option("--ring", ring, "ring buffer of each CPU, e.g. 512K (default: 8M)");
+  command.add_flag("-u,--user-only", user_only, "leave out what happens in the kernel");
+  command.add_option("-d,--duration", duration,
+                     "how long: 10s, 500ms, 2m (default: until stopped)");
+}
+
+absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
+  v1::SessionSpec spec;
+  if (all_cpus && pid != 0) {
+    return absl::InvalidArgumentError("-a and -p exclude each other");
+  }
+  if (all_cpus) spec.mutable_target()->mutable_all_cpus();
+  if (pid != 0) spec.mutable_target()->mutable_process()->set_pid(pid);
+  spec.set_event(event);
+  spec.set_frequency_hz(frequency);
+  spec.set_period(count);
+  if (frequency != 0 && count != 0) {
+    return absl::InvalidArgumentError("-F and -c exclude each other");
+  }
+  const absl::StatusOr<v1::StackMode> mode = ParseStackMode(stack);
+  if (!mode.ok()) return mode.status();
+  spec.set_stack_mode(*mode);
+  spec.set_stack_copy_bytes(stack_bytes);
+  spec.set_user_only(user_only);
+  if (!ring.empty()) {
+    const absl::StatusOr<uint64_t> bytes = ParseBytes(ring);
+    if (!bytes.ok()) return bytes.status();
+    spec.set_ring_bytes(*bytes);
+  }
+  if (!duration.empty()) {
+    absl::Duration parsed;
+    // A bare number is seconds, as people expect.
+    double seconds = 0;
+    if (absl::SimpleAtod(duration, &seconds)) {
+      parsed = absl::Seconds(seconds);
+    } else if (!absl::ParseDuration(duration, &parsed)) {
+      parsed = absl::ZeroDuration();
+    }
+    if (parsed <= absl::ZeroDuration() || parsed > absl::Hours(24 * 365)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--duration: '", duration, "' is not a time such as 10s, 500ms or 2m"));
+    }
+    spec.mutable_duration()->set_seconds(absl::IDivDuration(parsed, absl::Seconds(1), &parsed));
+    spec.mutable_duration()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(parsed)));
+  }
+  return spec;
+}
+
+}  // namespace lbrd::client

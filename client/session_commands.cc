@@ -1,0 +1,169 @@
+// lbrctl start, list, stop, stream: sessions that live in the daemon.
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/client.h"
+#include "client/commands.h"
+#include "client/enum_names.h"
+#include "client/figures.h"
+#include "client/output.h"
+#include "client/sample_lines.h"
+
+namespace lbrd::client {
+namespace {
+
+absl::string_view StateName(v1::SessionState state) {
+  switch (state) {
+    case v1::SESSION_STATE_WAITING:
+      return "waiting";
+    case v1::SESSION_STATE_RUNNING:
+      return "running";
+    case v1::SESSION_STATE_STOPPED:
+      return "stopped";
+    case v1::SESSION_STATE_FAILED:
+      return "failed";
+    default:
+      return "unknown";
+  }
+}
+
+std::string TargetText(const v1::Target& target) {
+  if (target.has_all_cpus()) return "all CPUs";
+  if (target.has_process()) return absl::StrCat("pid ", target.process().pid());
+  return target.recording().path();
+}
+
+struct StartFlags {
+  std::string name;
+  SamplingFlags sampling;
+};
+
+absl::Status Start(const Common& common, const StartFlags& flags) {
+  const absl::StatusOr<v1::SessionSpec> spec = flags.sampling.ToSpec();
+  if (!spec.ok()) return spec.status();
+  if (!spec->has_target()) {
+    return absl::InvalidArgumentError("say what to profile: -a (the whole machine) or -p PID");
+  }
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<v1::Session> session = client->CreateSession(flags.name, *spec);
+  if (!session.ok()) return session.status();
+  if (common.quiet) return absl::OkStatus();
+  const v1::SessionEvent& event = session->events(0);
+  std::printf("%s: sampling %s on %s; user stacks from %s\n", session->name().c_str(),
+              event.name().c_str(), TargetText(session->spec().target()).c_str(),
+              std::string(StackModeName(event.stack_mode())).c_str());
+  for (const v1::Refusal& refusal : event.refusals()) {
+    std::printf("  not from %s: %s\n", std::string(StackModeName(refusal.mode())).c_str(),
+                refusal.why().c_str());
+  }
+  std::printf("Show it: lbrctl stop %s    Follow it: lbrctl stream %s\n", session->name().c_str(),
+              session->name().c_str());
+  return absl::OkStatus();
+}
+
+absl::Status List(const Common& common) {
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<std::vector<v1::Session>> sessions = client->ListSessions();
+  if (!sessions.ok()) return sessions.status();
+  if (sessions->empty()) {
+    if (!common.quiet) std::printf("no sessions; start one: lbrctl start NAME -a\n");
+    return absl::OkStatus();
+  }
+  std::printf("%-20s %-8s %-12s %-12s %-9s %12s\n", "NAME", "STATE", "TARGET", "EVENT", "TIME",
+              "SAMPLES");
+  for (const v1::Session& session : *sessions) {
+    std::printf("%-20s %-8s %-12s %-12s %-9s %12s\n", session.name().c_str(),
+                std::string(StateName(session.state())).c_str(),
+                TargetText(session.spec().target()).c_str(),
+                session.events_size() == 0 ? "" : session.events(0).name().c_str(),
+                FormatDuration(session.running_time()).c_str(),
+                FormatCount(session.stats().samples_seen()).c_str());
+  }
+  return absl::OkStatus();
+}
+
+struct StopFlags {
+  std::string name;
+  std::vector<std::string> outputs;
+  std::string format;
+};
+
+absl::Status Stop(const Common& common, const StopFlags& flags) {
+  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  if (!outputs.ok()) return outputs.status();
+  for (const Output& output : *outputs) {
+    if (output.format == OutputFormat::kJsonl) {
+      return absl::InvalidArgumentError(
+          "a stopped session has no single samples; lbrctl stream writes them while it runs");
+    }
+  }
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<v1::Session> session = client->StopSession(flags.name);
+  if (!session.ok()) return session.status();
+  const absl::StatusOr<v1::GetProfileResponse> profile = client->GetProfile(flags.name);
+  if (!profile.ok()) return profile.status();
+  // Only what was shown is forgotten: a file that could not be written can be asked for again.
+  const absl::Status shown = ShowResults(*profile, *outputs, common.quiet);
+  if (!shown.ok() && !absl::IsDataLoss(shown)) return shown;
+  const absl::Status deleted = client->DeleteSession(flags.name);
+  return shown.ok() ? deleted : shown;
+}
+
+absl::Status Stream(const Common& common, const std::string& name) {
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<v1::Session> session = client->GetSession(name);
+  if (!session.ok()) return session.status();
+  SampleLines lines("-");
+  if (absl::Status opened = lines.Open(); !opened.ok()) return opened;
+  lines.Start(*client, *session);
+  return lines.Finish();
+}
+
+}  // namespace
+
+void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
+  auto start = std::make_shared<StartFlags>();
+  CLI::App* start_command = app.add_subcommand("start", "start a session that goes on by itself");
+  start_command->add_option("NAME", start->name, "what to call it: a-z, 0-9, '-', '_', '.'")
+      ->required();
+  start->sampling.AddTo(*start_command);
+  start_command->footer("Example:\n  lbrctl start web -p 1234 -F 99");
+  start_command->callback(
+      [start, &common, action] { *action = [start, &common] { return Start(common, *start); }; });
+
+  app.add_subcommand("list", "the sessions there are")->callback([&common, action] {
+    *action = [&common] { return List(common); };
+  });
+
+  auto stop = std::make_shared<StopFlags>();
+  CLI::App* stop_command = app.add_subcommand("stop", "stop a session and show what it found");
+  stop_command->add_option("NAME", stop->name, "its name: see lbrctl list")->required();
+  stop_command
+      ->add_option("-o,--output", stop->outputs,
+                   "write a file, by its ending: .svg, .pb.gz, .folded, .txt;\n"
+                   "may be given again")
+      ->take_all()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  stop_command->add_option("--format", stop->format, "table, svg, pprof or folded");
+  stop_command->callback(
+      [stop, &common, action] { *action = [stop, &common] { return Stop(common, *stop); }; });
+
+  auto name = std::make_shared<std::string>();
+  CLI::App* stream_command =
+      app.add_subcommand("stream", "a session's samples as they come, a JSON object a line");
+  stream_command->add_option("NAME", *name, "its name: see lbrctl list")->required();
+  stream_command->callback(
+      [name, &common, action] { *action = [name, &common] { return Stream(common, *name); }; });
+}
+
+}  // namespace lbrd::client

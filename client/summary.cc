@@ -1,0 +1,195 @@
+#include "client/summary.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/enum_names.h"
+#include "client/figures.h"
+#include "client/utf8.h"
+
+namespace lbrd::client {
+namespace {
+
+using Counts = google::protobuf::RepeatedPtrField<v1::Count>;
+
+// Largest first; equal ones by name.
+std::vector<const v1::Count*> Sorted(const Counts& counts) {
+  std::vector<const v1::Count*> sorted;
+  for (const v1::Count& count : counts) {
+    if (count.value() != 0) sorted.push_back(&count);
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const v1::Count* a, const v1::Count* b) {
+    return a->value() != b->value() ? a->value() > b->value() : a->name() < b->name();
+  });
+  return sorted;
+}
+
+uint64_t Sum(const Counts& counts) {
+  uint64_t sum = 0;
+  for (const v1::Count& count : counts) sum += count.value();
+  return sum;
+}
+
+std::string WithStop(absl::string_view text) {
+  return absl::StrCat(text, text.empty() || text.back() == '.' ? "" : ".");
+}
+
+std::string EventNames(const v1::Session& session) {
+  std::vector<absl::string_view> names;
+  for (const v1::SessionEvent& event : session.events()) names.push_back(event.name());
+  return names.empty() ? "no event" : absl::StrJoin(names, " and ");
+}
+
+std::string Opening(const v1::Session& session) {
+  const v1::SessionStats& stats = session.stats();
+  std::string text;
+  if (!session.name().empty()) absl::StrAppend(&text, session.name(), ": ");
+  if (session.state() == v1::SESSION_STATE_WAITING) {
+    absl::StrAppend(&text, "waiting for its first stream; ");
+  } else if (session.state() == v1::SESSION_STATE_RUNNING) {
+    absl::StrAppend(&text, "running, so far ");
+  } else if (session.state() == v1::SESSION_STATE_FAILED) {
+    absl::StrAppend(&text, "failed (",
+                    session.error().empty() ? "no reason given" : session.error(), "); ");
+  }
+  absl::StrAppend(&text, FormatCountOf(stats.samples_generated(), "sample"), " of ",
+                  EventNames(session));
+  if (session.has_running_time()) {
+    absl::StrAppend(&text, " in ", FormatDuration(session.running_time()));
+  }
+  if (session.cpus() != 0) absl::StrAppend(&text, " on ", FormatCountOf(session.cpus(), "CPU"));
+  return WithStop(text);
+}
+
+std::string LostAndDropped(const v1::SessionStats& stats) {
+  const uint64_t dropped = Sum(stats.samples_dropped());
+  std::string text;
+  if (stats.samples_lost() == 0) {
+    text = "None lost";
+  } else {
+    text = absl::StrCat(FormatCount(stats.samples_lost()), " (",
+                        FormatPercent(stats.samples_lost(), stats.samples_generated()),
+                        ") lost: the ring had no room for them");
+  }
+  if (dropped == 0) return absl::StrCat(text, ", none dropped.");
+  std::vector<std::string> reasons;
+  for (const v1::Count* count : Sorted(stats.samples_dropped())) {
+    reasons.push_back(absl::StrCat(FormatCount(count->value()), " ", count->name()));
+  }
+  return absl::StrCat(text, "; ", FormatCount(dropped), " (",
+                      FormatPercent(dropped, stats.samples_generated()),
+                      ") dropped: ", absl::StrJoin(reasons, ", "), ".");
+}
+
+// Empty when the figures add up as the contract says. Only a session that has ended must.
+std::string Discrepancy(const v1::Session& session) {
+  if (session.state() != v1::SESSION_STATE_STOPPED) return "";
+  const v1::SessionStats& stats = session.stats();
+  std::string text;
+  if (stats.samples_generated() != stats.samples_seen() + stats.samples_lost()) {
+    absl::StrAppend(&text, "The account does not add up: ", FormatCount(stats.samples_generated()),
+                    " generated, but ", FormatCount(stats.samples_seen()), " seen and ",
+                    FormatCount(stats.samples_lost()), " lost.");
+  }
+  const uint64_t dropped = Sum(stats.samples_dropped());
+  if (stats.samples_seen() != stats.samples_delivered() + dropped) {
+    absl::StrAppend(&text, text.empty() ? "" : " ",
+                    "The account does not add up: ", FormatCount(stats.samples_seen()),
+                    " seen, but ", FormatCount(stats.samples_delivered()), " delivered and ",
+                    FormatCount(dropped), " dropped.");
+  }
+  return text;
+}
+
+std::string StackSource(const v1::SessionEvent& event, bool name_event) {
+  std::string text = "User stacks";
+  if (name_event) absl::StrAppend(&text, " of ", event.name());
+  if (event.stack_mode() == v1::STACK_MODE_UNSPECIFIED) {
+    absl::StrAppend(&text, ": as recorded");
+  } else {
+    absl::StrAppend(&text, " from ", StackModeName(event.stack_mode()));
+  }
+  std::vector<std::string> refusals;
+  for (const v1::Refusal& refusal : event.refusals()) {
+    refusals.push_back(absl::StrCat(StackModeName(refusal.mode()), ": refused: ",
+                                    refusal.why().empty() ? "no reason given" : refusal.why()));
+  }
+  if (!refusals.empty()) absl::StrAppend(&text, " (", absl::StrJoin(refusals, "; "), ")");
+  return absl::StrCat(text, ".");
+}
+
+std::string Completeness(const v1::SessionStats& stats) {
+  std::string text;
+  if (stats.user_samples() == 0) {
+    text = "No sample holds a user stack.";
+  } else {
+    const bool all = stats.user_samples_complete() == stats.user_samples();
+    text = absl::StrCat(all ? "All " : FormatCount(stats.user_samples_complete()),
+                        all ? "" : " of ", FormatCountOf(stats.user_samples(), "user stack"), " (",
+                        FormatPercent(stats.user_samples_complete(), stats.user_samples()),
+                        ") reach their thread's start.");
+  }
+  const uint64_t judged = Sum(stats.stacks_by_verdict());
+  std::vector<std::string> rest;
+  for (const v1::Count* count : Sorted(stats.stacks_by_verdict())) {
+    if (count->name() == "complete") continue;
+    rest.push_back(absl::StrCat(count->name(), " ", FormatCount(count->value()), " (",
+                                FormatPercent(count->value(), judged), ")"));
+  }
+  if (!rest.empty()) absl::StrAppend(&text, " The rest: ", absl::StrJoin(rest, ", "), ".");
+  return text;
+}
+
+std::string Troubles(const v1::SessionStats& stats) {
+  std::vector<std::string> bad;
+  std::vector<std::string> good;
+  if (stats.late_records() == 0) {
+    good.push_back("nothing came late");
+  } else {
+    bad.push_back(absl::StrCat(FormatCountOf(stats.late_records(), "record"), " came late"));
+  }
+  if (stats.throttled() == 0) {
+    good.push_back("never throttled");
+  } else {
+    bad.push_back(
+        absl::StrCat("throttled ", FormatCountOf(stats.throttled(), "time"), " by the kernel"));
+  }
+  if (stats.side_band_lost() == 0) {
+    good.push_back("no mapping or name records lost");
+  } else {
+    bad.push_back(absl::StrCat(FormatCountOf(stats.side_band_lost(), "mapping or name record"),
+                               " lost, so names may be missing"));
+  }
+  bad.insert(bad.end(), good.begin(), good.end());
+  std::string text = absl::StrJoin(bad, ", ");
+  if (text[0] >= 'a' && text[0] <= 'z') text[0] = static_cast<char>(text[0] - 'a' + 'A');
+  return WithStop(text);
+}
+
+}  // namespace
+
+std::string RenderSummary(const v1::Session& session, size_t width) {
+  std::vector<std::string> sentences = {Opening(session)};
+  const v1::SessionStats& stats = session.stats();
+  if (stats.samples_generated() != 0) {
+    sentences.push_back(LostAndDropped(stats));
+  }
+  if (std::string text = Discrepancy(session); !text.empty()) sentences.push_back(text);
+  for (const v1::SessionEvent& event : session.events()) {
+    sentences.push_back(StackSource(event, session.events_size() > 1));
+  }
+  if (stats.samples_generated() != 0) {
+    sentences.push_back(Completeness(stats));
+    sentences.push_back(Troubles(stats));
+  }
+  for (const std::string& note : session.notes()) {
+    if (!note.empty()) sentences.push_back(absl::StrCat("Note: ", WithStop(note)));
+  }
+  return WrapText(PrintableText(absl::StrJoin(sentences, " ")), width);
+}
+
+}  // namespace lbrd::client

@@ -1,0 +1,59 @@
+// Samples that wait for the kernel's deferred user call chain.
+//
+// The kernel part of a sample comes with a cookie; the user part comes later, once, on whatever CPU
+// the task then returns to user mode, and belongs to every sample of that task with that cookie. What
+// is not answered in time, or exceeds the cap, is delivered without its user part and counted by its
+// verdict: never dropped.
+//
+// Thread rules: one owner (a worker).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "unwind/stack_resolver.h"
+
+namespace lbrd::daemon {
+
+// A sample without its stack.
+struct PendingSample {
+  uint64_t time_ns = 0;
+  uint64_t weight = 0;
+  uint32_t cpu = 0;
+  uint32_t event = 0;
+  int32_t pid = -1;
+  int32_t tid = -1;
+  unwind::ResolvedStack stack;  // its kernel part, and the cookie
+};
+
+class DeferredSamples {
+ public:
+  // 64 Ki samples of up to 3 KiB each.
+  static constexpr size_t kMaxPending = 65536;
+  // A task that stays in the kernel this long is delivered as far as it is known.
+  static constexpr uint64_t kTimeoutNs = 2'000'000'000;
+
+  void Add(PendingSample sample);
+  // The samples that asked with this cookie, oldest first.
+  std::vector<PendingSample> Answer(int32_t tid, uint64_t cookie);
+  // Those that waited too long at `now_ns`, or all of them (now_ns = UINT64_MAX), or those over the
+  // cap; oldest first.
+  std::vector<PendingSample> Expire(uint64_t now_ns);
+  size_t size() const { return size_; }
+
+ private:
+  using Key = std::pair<int32_t, uint64_t>;
+  struct Waiting {
+    Key key;
+    std::vector<PendingSample> samples;
+  };
+  std::list<Waiting> by_age_;  // by their first sample's time
+  absl::flat_hash_map<Key, std::list<Waiting>::iterator> by_key_;
+  size_t size_ = 0;
+};
+
+}  // namespace lbrd::daemon

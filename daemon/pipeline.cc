@@ -1,0 +1,172 @@
+#include "daemon/pipeline.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace lbrd::daemon {
+namespace {
+
+constexpr size_t kBatchBytes = size_t{256} << 10;
+// A quiet ring never reaches its watermark; this is how late its samples may be seen.
+constexpr absl::Duration kMaxWait = absl::Milliseconds(100);
+// Records between two looks at the clock and the stop flag.
+constexpr int kRecordsPerCheck = 1024;
+
+void NameThread(const std::string& name) { pthread_setname_np(pthread_self(), name.c_str()); }
+
+}  // namespace
+
+Pipeline::Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<WorkerEvent> events,
+                   unwind::BinaryCache* binaries, const unwind::KernelSymbols* kernel,
+                   const std::string& kernel_symbols_missing, SampleSink* sink,
+                   PipelineOptions options)
+    : source_(std::move(source)),
+      events_(std::move(events)),
+      options_(options),
+      router_(options.workers) {
+  for (size_t i = 0; i < options_.workers; ++i) {
+    workers_.push_back(
+        std::make_unique<Worker>(&events_, binaries, kernel, kernel_symbols_missing, sink));
+  }
+  batches_.resize(options_.workers);
+  queued_bytes_.resize(options_.workers);
+}
+
+Pipeline::~Pipeline() {
+  RequestStop();
+  Join();
+}
+
+void Pipeline::Start(pmu::RecordWriter known, std::function<void(absl::Status)> done) {
+  known_ = std::move(known);
+  done_ = std::move(done);
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    worker_threads_.emplace_back([this, i] {
+      NameThread(absl::StrCat("lbrd-work-", i));
+      workers_[i]->Run();
+    });
+  }
+  reader_ = std::thread([this] {
+    NameThread("lbrd-read");
+    Read();
+  });
+}
+
+void Pipeline::RequestStop() {
+  stop_ = true;
+  source_->Interrupt();
+}
+
+void Pipeline::Join() {
+  if (reader_.joinable()) reader_.join();
+}
+
+bool Pipeline::ShouldStop() const {
+  return stop_ || source_->target_gone() || absl::Now() >= deadline_;
+}
+
+void Pipeline::Read() {
+  const absl::Status status = ReadAll();
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Flush(i);
+    workers_[i]->queue().Close();
+  }
+  for (std::thread& worker : worker_threads_) worker.join();
+  done_(status);
+}
+
+absl::Status Pipeline::ReadAll() {
+  const std::vector<uint64_t>& words = known_.words();
+  for (size_t at = 0; at < words.size();) {
+    const auto* header = reinterpret_cast<const perf_event_header*>(words.data() + at);
+    int32_t pid;  // the first field of every record that RecordWriter makes
+    std::memcpy(&pid, header + 1, sizeof(pid));
+    Route(header, kMadeHere, pid);
+    at += header->size / 8;
+  }
+  known_.Clear();
+
+  int until_check = 0;
+  bool finishing = false;
+  while (true) {
+    if (!finishing && --until_check < 0) {
+      until_check = kRecordsPerCheck;
+      if (ShouldStop()) {
+        source_->Finish();
+        finishing = true;
+      }
+    }
+    pmu::RawRecord record;
+    const absl::StatusOr<pmu::ReadResult> result = source_->Next(&record);
+    if (!result.ok()) return result.status();
+    switch (*result) {
+      case pmu::ReadResult::kRecord:
+        Route(record.header, record.event, record.who.pid);
+        break;
+      case pmu::ReadResult::kIdle:
+        for (size_t i = 0; i < workers_.size(); ++i) Flush(i);
+        if (!ShouldStop()) {
+          source_->Wait(std::clamp(deadline_ - absl::Now(), absl::ZeroDuration(), kMaxWait));
+        }
+        until_check = 0;
+        break;
+      case pmu::ReadResult::kEnd:
+        return absl::OkStatus();
+    }
+  }
+}
+
+void Pipeline::Route(const perf_event_header* header, uint32_t event, int32_t pid) {
+  const Router::Route route = router_.RouteRecord(header, pid);
+  if (route.moved) {
+    pmu::RecordWriter gone;
+    gone.Exit(pid, pid);
+    Append(route.moved_from, reinterpret_cast<const perf_event_header*>(gone.words().data()),
+           kMadeHere);
+  }
+  Append(route.worker, header, event);
+}
+
+void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t event) {
+  if (!source_->patient()) {
+    const size_t queued = queued_bytes_[worker] + batches_[worker].bytes();
+    if (header->type == PERF_RECORD_SAMPLE && queued > options_.queue_bytes) {
+      dropped_queue_full_.fetch_add(1, std::memory_order_relaxed);
+      queued_bytes_[worker] = workers_[worker]->queue().bytes();
+      return;
+    }
+    if (queued > 2 * options_.queue_bytes) {
+      side_band_dropped_.fetch_add(1, std::memory_order_relaxed);
+      queued_bytes_[worker] = workers_[worker]->queue().bytes();
+      return;
+    }
+  }
+  batches_[worker].Append(header, event);
+  if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
+}
+
+void Pipeline::Flush(size_t worker) {
+  if (batches_[worker].empty()) return;
+  RecordQueue& queue = workers_[worker]->queue();
+  if (source_->patient()) queue.WaitForRoom(options_.queue_bytes);
+  queue.Push(std::exchange(batches_[worker], {}));
+  queued_bytes_[worker] = queue.bytes();
+}
+
+PipelineStats Pipeline::stats() const {
+  PipelineStats stats{.source = source_->stats(),
+                      .dropped_queue_full = dropped_queue_full_,
+                      .side_band_dropped = side_band_dropped_};
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    stats.undecodable_samples += worker->undecodable_samples();
+  }
+  return stats;
+}
+
+}  // namespace lbrd::daemon

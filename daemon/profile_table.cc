@@ -1,0 +1,27 @@
+#include "daemon/profile_table.h"
+
+namespace lbrd::daemon {
+
+bool ProfileTable::Add(const Sample& sample) {
+  Key key(sample.stack, sample.thread, sample.event);
+  auto found = entries_.find(key);
+  if (found == entries_.end()) {
+    if (entries_.size() >= kMaxEntries) return false;
+    found = entries_.emplace(std::move(key), Sum{}).first;
+  }
+  found->second.samples += 1;
+  found->second.weight += sample.weight;
+  ++samples_;
+  const unwind::Verdict& verdict = sample.stack->verdict;
+  ++by_verdict_[static_cast<size_t>(verdict.state)][static_cast<size_t>(verdict.reason)];
+  if (sample.stack->has_user) {
+    ++user_samples_;
+    if (verdict.state == unwind::StackState::kComplete) ++user_samples_complete_;
+    if (!sample.stack->frames.empty()) {
+      ++by_source_[static_cast<size_t>(sample.stack->frames.back()->source)];
+    }
+  }
+  return true;
+}
+
+}  // namespace lbrd::daemon

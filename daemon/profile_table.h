@@ -1,0 +1,56 @@
+// A session's samples, aggregated by stack, thread and event, and the account of their verdicts.
+//
+// Bounded: at most kMaxEntries; a sample that would need one more is not taken (and the session
+// counts it as dropped). An entry costs about 64 bytes, and keeps its stack alive.
+//
+// Thread rules: none of its own; the session's lock guards it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <tuple>
+
+#include "absl/container/flat_hash_map.h"
+#include "daemon/sample.h"
+#include "unwind/stack.h"
+
+namespace lbrd::daemon {
+
+class ProfileTable {
+ public:
+  static constexpr size_t kMaxEntries = 1u << 20;
+
+  using Key = std::tuple<std::shared_ptr<const StackInfo>, std::shared_ptr<const ThreadInfo>,
+                         uint32_t>;
+  struct Sum {
+    uint64_t samples = 0;
+    uint64_t weight = 0;
+  };
+
+  // False: full.
+  bool Add(const Sample& sample);
+
+  const absl::flat_hash_map<Key, Sum>& entries() const { return entries_; }
+  uint64_t samples() const { return samples_; }
+  uint64_t user_samples() const { return user_samples_; }
+  uint64_t user_samples_complete() const { return user_samples_complete_; }
+  uint64_t by_verdict(unwind::StackState state, unwind::StackReason reason) const {
+    return by_verdict_[static_cast<size_t>(state)][static_cast<size_t>(reason)];
+  }
+  // Of samples with a user part, by the source of their oldest user frame.
+  uint64_t by_source(unwind::FrameSource source) const {
+    return by_source_[static_cast<size_t>(source)];
+  }
+
+ private:
+  absl::flat_hash_map<Key, Sum> entries_;
+  uint64_t samples_ = 0;
+  uint64_t user_samples_ = 0;
+  uint64_t user_samples_complete_ = 0;
+  std::array<std::array<uint64_t, 32>, 3> by_verdict_{};
+  std::array<uint64_t, 8> by_source_{};
+};
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,183 @@
+#include "daemon/profiler_service.h"
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/proto_encoder.h"
+#include "pmu/cpu_list.h"
+#include "pmu/stack_source.h"
+
+namespace lbrd::daemon {
+namespace {
+
+constexpr int kMaxPageSize = 1000;
+constexpr absl::Duration kDefaultDelay = absl::Milliseconds(20);
+constexpr absl::Duration kMaxDelay = absl::Seconds(1);
+
+// absl's and gRPC's codes are the same numbers.
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+}  // namespace
+
+grpc::Status ProfilerService::GetCapabilities(grpc::ServerContext*,
+                                              const v1::GetCapabilitiesRequest*,
+                                              v1::Capabilities* response) {
+  response->set_version(LBRD_VERSION);
+  utsname system{};
+  uname(&system);
+  response->set_kernel_release(system.release);
+  response->set_architecture(system.machine);
+  const absl::StatusOr<std::string> online =
+      kernel_.ReadFile("/sys/devices/system/cpu/online", 65536);
+  if (online.ok()) {
+    const absl::StatusOr<std::vector<int32_t>> cpus = pmu::ParseCpuList(*online);
+    if (cpus.ok()) response->set_cpus_online(static_cast<uint32_t>(cpus->size()));
+  }
+  int32_t paranoid = 0;
+  const absl::StatusOr<std::string> text =
+      kernel_.ReadFile("/proc/sys/kernel/perf_event_paranoid", 64);
+  if (text.ok() && absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &paranoid)) {
+    response->set_perf_event_paranoid(paranoid);
+  }
+  const absl::StatusOr<pmu::ChosenEvent> best = pmu::ChooseEvent(kernel_, {});
+  if (!best.ok()) return ToGrpc(best.status());
+  response->set_default_event(best->code.name);
+  response->set_best_stack_mode(ProtoMode(best->source));
+  for (const pmu::Refusal& refusal : best->refusals) {
+    v1::Refusal* out = response->add_refusals();
+    out->set_mode(ProtoMode(refusal.source));
+    out->set_why(refusal.why);
+  }
+  if (best->source == pmu::StackSource::kLbr) response->set_lbr_depth(LbrDepth(kernel_));
+  response->set_kernel_symbols_missing(ReadKernelNames(kernel_).missing);
+  return grpc::Status::OK;
+}
+
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
+    const v1::CreateSessionRequest& request) {
+  absl::StatusOr<v1::SessionSpec> spec = CheckSpec(request.spec(), replay_);
+  if (!spec.ok()) return spec.status();
+  absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id());
+  if (!name.ok()) return name.status();
+  absl::StatusOr<SessionSource> source = OpenSessionSource(kernel_, *spec);
+  if (!source.ok()) {
+    sessions_.Abandon(*name);
+    return source.status();
+  }
+  auto session =
+      std::make_shared<Session>(*name, *std::move(spec), *std::move(source), &binaries_);
+  if (absl::Status started = session->Start(); !started.ok()) {
+    sessions_.Abandon(*name);
+    return started;
+  }
+  sessions_.Add(session);
+  return session;
+}
+
+grpc::Status ProfilerService::CreateSession(grpc::ServerContext*,
+                                            const v1::CreateSessionRequest* request,
+                                            v1::Session* response) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = Create(*request);
+  if (!session.ok()) return ToGrpc(session.status());
+  (*session)->Describe(response);
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::GetSession(grpc::ServerContext*,
+                                         const v1::GetSessionRequest* request,
+                                         v1::Session* response) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  if (!session.ok()) return ToGrpc(session.status());
+  (*session)->Describe(response);
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::ListSessions(grpc::ServerContext*,
+                                           const v1::ListSessionsRequest* request,
+                                           v1::ListSessionsResponse* response) {
+  if (request->page_size() < 0) {
+    return grpc::Status(grpc::INVALID_ARGUMENT, "page_size: must not be negative");
+  }
+  const int size =
+      request->page_size() == 0 ? kMaxPageSize : std::min(request->page_size(), kMaxPageSize);
+  for (const std::shared_ptr<Session>& session : sessions_.List(request->page_token())) {
+    if (response->sessions_size() == size) {
+      response->set_next_page_token(response->sessions(size - 1).name());
+      break;
+    }
+    session->Describe(response->add_sessions());
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::StopSession(grpc::ServerContext*,
+                                          const v1::StopSessionRequest* request,
+                                          v1::Session* response) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  if (!session.ok()) return ToGrpc(session.status());
+  (*session)->Stop();
+  (*session)->Describe(response);
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::DeleteSession(grpc::ServerContext*,
+                                            const v1::DeleteSessionRequest* request,
+                                            v1::DeleteSessionResponse*) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Remove(request->name());
+  if (!session.ok()) return ToGrpc(session.status());
+  (*session)->Stop();
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::StreamSamples(
+    grpc::ServerContext* context, const v1::StreamSamplesRequest* request,
+    grpc::ServerWriter<v1::StreamSamplesResponse>* writer) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  if (!session.ok()) return ToGrpc(session.status());
+  absl::Duration delay = kDefaultDelay;
+  if (request->has_max_delay()) {
+    delay = std::clamp(absl::Seconds(request->max_delay().seconds()) +
+                           absl::Nanoseconds(request->max_delay().nanos()),
+                       absl::Milliseconds(1), kMaxDelay);
+  }
+  const absl::StatusOr<std::shared_ptr<SampleStream>> stream = (*session)->AddStream();
+  if (!stream.ok()) return ToGrpc(stream.status());
+
+  DefinitionEncoder definitions;
+  std::vector<Sample> samples;
+  bool client_listens = true;
+  while (client_listens && (*stream)->Pop(delay, &samples)) {
+    client_listens = !context->IsCancelled();
+    if (samples.empty()) continue;
+    v1::StreamSamplesResponse message;
+    EncodeSamples(samples, &definitions, message.mutable_definitions(), message.mutable_samples());
+    message.set_dropped((*stream)->dropped());
+    client_listens = client_listens && writer->Write(message);
+  }
+  (*session)->RemoveStream(*stream);
+  if (!client_listens) return grpc::Status::CANCELLED;
+  v1::StreamSamplesResponse last;
+  last.set_dropped((*stream)->dropped());
+  (*session)->Describe(last.mutable_ended());
+  writer->Write(last);
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::GetProfile(grpc::ServerContext*,
+                                         const v1::GetProfileRequest* request,
+                                         v1::GetProfileResponse* response) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  if (!session.ok()) return ToGrpc(session.status());
+  (*session)->Describe(response->mutable_session());
+  (*session)->EncodeProfileTo(response->mutable_profile());
+  return grpc::Status::OK;
+}
+
+}  // namespace lbrd::daemon

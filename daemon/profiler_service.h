@@ -1,0 +1,48 @@
+// lbrd.v1.Profiler: requests in, sessions behind. See proto/lbrd/v1/profiler.proto for the contract.
+//
+// Thread rules: called from gRPC's threads.
+#pragma once
+
+#include "daemon/session_table.h"
+#include "lbrd/v1/profiler.grpc.pb.h"
+#include "pmu/kernel.h"
+#include "unwind/binary.h"
+
+namespace lbrd::daemon {
+
+class ProfilerService final : public v1::Profiler::Service {
+ public:
+  // `replay`: this daemon reads a recording for its one client, and touches no kernel events.
+  // Borrows everything.
+  ProfilerService(pmu::Kernel* kernel, unwind::BinaryCache* binaries, SessionTable* sessions,
+                  bool replay)
+      : kernel_(*kernel), binaries_(*binaries), sessions_(*sessions), replay_(replay) {}
+
+  grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest*,
+                               v1::Capabilities* response) override;
+  grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
+                             v1::Session* response) override;
+  grpc::Status GetSession(grpc::ServerContext*, const v1::GetSessionRequest* request,
+                          v1::Session* response) override;
+  grpc::Status ListSessions(grpc::ServerContext*, const v1::ListSessionsRequest* request,
+                            v1::ListSessionsResponse* response) override;
+  grpc::Status StopSession(grpc::ServerContext*, const v1::StopSessionRequest* request,
+                           v1::Session* response) override;
+  grpc::Status DeleteSession(grpc::ServerContext*, const v1::DeleteSessionRequest* request,
+                             v1::DeleteSessionResponse*) override;
+  grpc::Status StreamSamples(grpc::ServerContext* context,
+                             const v1::StreamSamplesRequest* request,
+                             grpc::ServerWriter<v1::StreamSamplesResponse>* writer) override;
+  grpc::Status GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
+                          v1::GetProfileResponse* response) override;
+
+ private:
+  absl::StatusOr<std::shared_ptr<Session>> Create(const v1::CreateSessionRequest& request);
+
+  pmu::Kernel& kernel_;
+  unwind::BinaryCache& binaries_;
+  SessionTable& sessions_;
+  const bool replay_;
+};
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,52 @@
+#include "daemon/record_queue.h"
+
+#include <cstring>
+#include <utility>
+
+namespace lbrd::daemon {
+
+void RecordBatch::Append(const perf_event_header* header, uint32_t event) {
+  const size_t word = words_.size();
+  words_.resize(word + (header->size + 7u) / 8);
+  std::memcpy(words_.data() + word, header, header->size);
+  items_.push_back({word, event});
+}
+
+void RecordQueue::Push(RecordBatch batch) {
+  absl::MutexLock lock(&mutex_);
+  bytes_ += batch.bytes();
+  batches_.push_back(std::move(batch));
+}
+
+void RecordQueue::WaitForRoom(size_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  const auto room = [this, bytes]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return bytes_ <= bytes || closed_;
+  };
+  mutex_.Await(absl::Condition(&room));
+}
+
+std::optional<RecordBatch> RecordQueue::Pop() {
+  absl::MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !batches_.empty() || closed_;
+  };
+  mutex_.Await(absl::Condition(&ready));
+  if (batches_.empty()) return std::nullopt;
+  RecordBatch batch = std::move(batches_.front());
+  batches_.pop_front();
+  bytes_ -= batch.bytes();
+  return batch;
+}
+
+void RecordQueue::Close() {
+  absl::MutexLock lock(&mutex_);
+  closed_ = true;
+}
+
+size_t RecordQueue::bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return bytes_;
+}
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,61 @@
+// The crossing from the reader to a worker: raw records in batches, bounded in bytes.
+//
+// The reader copies a record once, out of the ring, into the batch it is filling; a batch crosses
+// when it is full or the reader has nothing left to read.
+//
+// Thread rules: one pusher, one popper.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "pmu/record_source.h"
+
+namespace lbrd::daemon {
+
+// An event index for records that RecordWriter made: their format is RecordFormat{}.
+inline constexpr uint32_t kMadeHere = UINT32_MAX;
+
+class RecordBatch {
+ public:
+  struct Item {
+    size_t word;  // where the record begins in words
+    uint32_t event;
+  };
+  void Append(const perf_event_header* header, uint32_t event);
+  size_t bytes() const { return words_.size() * 8 + items_.size() * sizeof(Item); }
+  bool empty() const { return items_.empty(); }
+  const std::vector<Item>& items() const { return items_; }
+  const perf_event_header* record(const Item& item) const {
+    return reinterpret_cast<const perf_event_header*>(words_.data() + item.word);
+  }
+
+ private:
+  std::vector<uint64_t> words_;
+  std::vector<Item> items_;
+};
+
+class RecordQueue {
+ public:
+  // Never refuses: the pusher asks bytes() first, and drops what it may.
+  void Push(RecordBatch batch);
+  // Blocks until at most `bytes` are queued.
+  void WaitForRoom(size_t bytes);
+  // Blocks for a batch; nullopt: closed and empty.
+  std::optional<RecordBatch> Pop();
+  void Close();
+  size_t bytes() const;
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::deque<RecordBatch> batches_ ABSL_GUARDED_BY(mutex_);
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,81 @@
+#include "daemon/recording_files.h"
+
+#include <sys/stat.h>
+
+#include <cstdlib>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/file_bytes.h"
+
+namespace lbrd::daemon {
+namespace {
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPath(const std::string& path) {
+  absl::StatusOr<int> fd = OpenRegular(path);
+  if (!fd.ok()) return fd.status();
+  return FileBytes(*fd, path);
+}
+
+absl::string_view FolderOf(absl::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == absl::string_view::npos ? "." : path.substr(0, slash);
+}
+
+absl::string_view BaseName(absl::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+}  // namespace
+
+RecordingFiles::RecordingFiles(const std::string& recording_path,
+                               const std::vector<pmu::RecordedBuildId>& build_ids) {
+  char* absolute = realpath(std::string(FolderOf(recording_path)).c_str(), nullptr);
+  if (absolute != nullptr) folder_ = absolute;
+  free(absolute);
+  if (const char* home = std::getenv("HOME")) perf_cache_ = absl::StrCat(home, "/.debug");
+  for (const pmu::RecordedBuildId& file : build_ids) {
+    if (!file.kernel) build_ids_[file.path] = file.build_id;
+  }
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Open(
+    int32_t, const unwind::FileIdentity& file) {
+  std::string build_id = file.build_id;
+  if (build_id.empty()) {
+    const auto recorded = build_ids_.find(file.path);
+    if (recorded != build_ids_.end()) build_id = recorded->second;
+  }
+  if (file.path == "[vdso]") {
+    absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> vdso = VdsoBytes();
+    if (vdso.ok() && !build_id.empty() && HasBuildId(*vdso, build_id)) return vdso;
+    return absl::FailedPreconditionError("this kernel's vdso is not the recorded one");
+  }
+  if (!absl::StartsWith(file.path, "/")) {
+    return absl::NotFoundError(absl::StrCat(file.path, " is not a file"));
+  }
+  if (build_id.empty()) {
+    struct stat status;
+    if (file.inode != 0 && stat(file.path.c_str(), &status) == 0 && status.st_ino == file.inode) {
+      return OpenPath(file.path);
+    }
+    return absl::FailedPreconditionError(
+        "no build ID was recorded for it, so no file here is sure to be the same");
+  }
+  const std::string candidates[] = {
+      file.path,
+      absl::StrCat(folder_, "/", BaseName(file.path)),
+      BuildIdPath("/usr/lib/debug", build_id, ".debug"),
+      BuildIdPath(perf_cache_, build_id, "/elf"),
+  };
+  for (const std::string& path : candidates) {
+    absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> bytes = OpenPath(path);
+    if (bytes.ok() && HasBuildId(*bytes, build_id)) return bytes;
+  }
+  return absl::NotFoundError(absl::StrCat("no file here has its build ID ", build_id));
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::OpenDebug(
+    int32_t, const std::string& build_id) {
+  return OpenPath(BuildIdPath("/usr/lib/debug", build_id, ".debug"));
+}
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,58 @@
+// A sample as it flows behind the workers: resolved, named, interned.
+//
+// All of it is immutable and shared, so that fan-out to any number of sessions and streams copies
+// pointers only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "unwind/stack.h"
+
+namespace lbrd::daemon {
+
+inline constexpr uint32_t kCpuUnknown = UINT32_MAX;
+
+struct BinaryInfo {
+  uint32_t id = 0;
+  std::string path;
+  std::string build_id;
+  std::string symbols_missing;  // why; empty: it has symbols
+};
+
+struct FrameInfo {
+  uint32_t id = 0;
+  uint64_t ip = 0;
+  unwind::FrameSource source = unwind::FrameSource::kKernel;
+  std::string symbol;
+  uint64_t offset = 0;
+  std::shared_ptr<const BinaryInfo> binary;  // null: in no mapping
+};
+
+struct StackInfo {
+  uint64_t id = 0;
+  std::vector<std::shared_ptr<const FrameInfo>> frames;  // leaf first
+  unwind::Verdict verdict;
+  bool has_user = false;
+};
+
+struct ThreadInfo {
+  uint32_t id = 0;
+  int32_t pid = -1;
+  int32_t tid = -1;
+  std::string comm;
+  std::string process_comm;
+};
+
+struct Sample {
+  uint64_t time_ns = 0;
+  uint64_t weight = 0;
+  uint32_t cpu = kCpuUnknown;
+  uint32_t event = 0;
+  std::shared_ptr<const StackInfo> stack;
+  std::shared_ptr<const ThreadInfo> thread;
+};
+
+}  // namespace lbrd::daemon

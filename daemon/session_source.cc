@@ -1,0 +1,254 @@
+#include "daemon/session_source.h"
+
+#include <elf.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/recording_files.h"
+#include "pmu/event_set.h"
+#include "pmu/perf_data.h"
+#include "pmu/proc_scan.h"
+#include "pmu/stack_source.h"
+
+namespace lbrd::daemon {
+namespace {
+
+constexpr uint32_t kMaxFrequencyHz = 100'000;
+
+// What was really asked of the kernel, read off an attr: for recordings, whose attrs others wrote.
+v1::StackMode ModeOfAttr(const perf_event_attr& attr) {
+  if ((attr.sample_type & PERF_SAMPLE_BRANCH_STACK) != 0 &&
+      (attr.branch_sample_type & PERF_SAMPLE_BRANCH_CALL_STACK) != 0) {
+    return v1::STACK_MODE_LBR;
+  }
+  if ((attr.sample_type & PERF_SAMPLE_STACK_USER) != 0) return v1::STACK_MODE_DWARF;
+  if ((attr.sample_type & PERF_SAMPLE_CALLCHAIN) != 0) return v1::STACK_MODE_FRAME_POINTER;
+  return v1::STACK_MODE_UNSPECIFIED;
+}
+
+uint16_t MachineOf(absl::string_view arch) {
+  if (arch.empty() || arch == "x86_64") return EM_X86_64;
+  if (arch == "aarch64" || arch == "arm64") return EM_AARCH64;
+  return EM_NONE;
+}
+
+pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
+  pmu::EventRequest request{.event = spec.event(),
+                            .frequency_hz = spec.frequency_hz(),
+                            .period = spec.period(),
+                            .stack_copy_bytes = spec.stack_copy_bytes(),
+                            .user_only = spec.user_only()};
+  request.best_source = false;
+  switch (spec.stack_mode()) {
+    case v1::STACK_MODE_LBR:
+      request.source = pmu::StackSource::kLbr;
+      break;
+    case v1::STACK_MODE_KERNEL_DEFERRED:
+      request.source = pmu::StackSource::kKernelDeferred;
+      break;
+    case v1::STACK_MODE_DWARF:
+      request.source = pmu::StackSource::kDwarf;
+      break;
+    case v1::STACK_MODE_FRAME_POINTER:
+      request.source = pmu::StackSource::kFramePointer;
+      break;
+    default:
+      request.best_source = true;
+  }
+  return request;
+}
+
+absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, const v1::SessionSpec& spec) {
+  const absl::StatusOr<pmu::ChosenEvent> chosen = pmu::ChooseEvent(kernel, RequestOf(spec));
+  if (!chosen.ok()) return chosen.status();
+
+  pmu::EventTarget target;
+  if (spec.target().has_process()) {
+    target.pid = spec.target().process().pid();
+    target.enable_on_exec = spec.target().process().enable_on_exec();
+  }
+  absl::StatusOr<std::unique_ptr<pmu::EventSet>> set =
+      pmu::EventSet::Open(kernel, *chosen, target, spec.ring_bytes());
+  if (!set.ok()) return set.status();
+
+  SessionSource source;
+  source.cpus = static_cast<uint32_t>((*set)->cpus());
+  for (const pmu::SourceEvent& event : (*set)->events()) {
+    source.events.push_back(
+        {.format = event.format,
+         .resolve = {.lbr_call_stack = chosen->source == pmu::StackSource::kLbr,
+                     .lbr_depth = LbrDepth(kernel)},
+         .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
+  }
+  v1::SessionEvent described;
+  described.set_name(chosen->code.name);
+  described.set_stack_mode(ProtoMode(chosen->source));
+  described.set_unit(chosen->code.unit);
+  described.set_attr(pmu::DescribeAttr(chosen->attr));
+  (chosen->attr.freq ? described.set_frequency_hz(static_cast<uint32_t>(chosen->attr.sample_freq))
+                     : described.set_period(chosen->attr.sample_period));
+  for (const pmu::Refusal& refusal : chosen->refusals) {
+    v1::Refusal* out = described.add_refusals();
+    out->set_mode(ProtoMode(refusal.source));
+    out->set_why(refusal.why);
+  }
+  source.described.push_back(std::move(described));
+  source.kernel_names = ReadKernelNames(kernel);
+  if (source.kernel_names.symbols == nullptr) {
+    source.notes.push_back(
+        absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
+  }
+  pmu::EventSet* events = set->get();
+  source.begin = [&kernel, events, target](pmu::RecordWriter* known) -> absl::Status {
+    // Changes are recorded before the present is looked at, so that nothing falls in between.
+    if (absl::Status started = events->StartSideBand(); !started.ok()) return started;
+    if (target.pid.has_value()) {
+      // It may have ended already; its samples are still worth having.
+      pmu::ScanProcess(kernel, *target.pid, known).IgnoreError();
+    } else {
+      const absl::StatusOr<std::vector<int32_t>> pids = kernel.ListNumbers("/proc");
+      if (!pids.ok()) return pids.status();
+      for (const int32_t pid : *pids) pmu::ScanProcess(kernel, pid, known).IgnoreError();
+    }
+    return events->StartSampling();
+  };
+  source.records = *std::move(set);
+  return source;
+}
+
+absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::SessionSpec& spec) {
+  const std::string& path = spec.target().recording().path();
+  absl::StatusOr<std::unique_ptr<pmu::PerfData>> data = pmu::PerfData::Open(path);
+  if (!data.ok()) return data.status();
+  const pmu::PerfDataInfo& info = (*data)->info();
+
+  SessionSource source;
+  source.cpus = info.cpus_online;
+  for (const pmu::SourceEvent& event : (*data)->events()) {
+    const v1::StackMode mode = ModeOfAttr(event.attr);
+    source.events.push_back({.format = event.format,
+                             .resolve = {.lbr_call_stack = mode == v1::STACK_MODE_LBR,
+                                         .lbr_depth = info.lbr_depth,
+                                         .machine = MachineOf(info.arch)},
+                             .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
+    v1::SessionEvent described;
+    described.set_name(event.name);
+    described.set_stack_mode(mode);
+    const bool clock = event.attr.type == PERF_TYPE_SOFTWARE &&
+                       (event.attr.config == PERF_COUNT_SW_CPU_CLOCK ||
+                        event.attr.config == PERF_COUNT_SW_TASK_CLOCK);
+    described.set_unit(clock ? "ns" : event.name);
+    described.set_attr(pmu::DescribeAttr(event.attr));
+    (event.attr.freq ? described.set_frequency_hz(static_cast<uint32_t>(event.attr.sample_freq))
+                     : described.set_period(event.attr.sample_period));
+    source.described.push_back(std::move(described));
+  }
+  // The recorded kernel's names are this one's only if it is the same kernel.
+  std::string recorded;
+  for (const pmu::RecordedBuildId& file : info.build_ids) {
+    if (file.kernel && file.path == "[kernel.kallsyms]") recorded = file.build_id;
+  }
+  if (!recorded.empty() && recorded == KernelBuildId(kernel)) {
+    source.kernel_names = ReadKernelNames(kernel);
+  } else {
+    source.kernel_names.missing = "the recording is of another kernel than the one that runs here";
+  }
+  if (source.kernel_names.symbols == nullptr) {
+    source.notes.push_back(
+        absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
+  }
+  source.files = std::make_unique<RecordingFiles>(path, info.build_ids);
+  source.begin = [](pmu::RecordWriter*) { return absl::OkStatus(); };
+  source.progress = [recording = data->get()] {
+    return std::make_pair(recording->bytes_read(), recording->bytes_total());
+  };
+  source.records = *std::move(data);
+  return source;
+}
+
+}  // namespace
+
+uint32_t LbrDepth(pmu::Kernel& kernel) {
+  for (const char* pmu : {"cpu", "cpu_core", "cpu_atom"}) {
+    const absl::StatusOr<std::string> text =
+        kernel.ReadFile(absl::StrCat("/sys/bus/event_source/devices/", pmu, "/caps/branches"), 64);
+    uint32_t depth = 0;
+    if (text.ok() && absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &depth)) return depth;
+  }
+  return 0;
+}
+
+v1::StackMode ProtoMode(pmu::StackSource source) {
+  switch (source) {
+    case pmu::StackSource::kLbr:
+      return v1::STACK_MODE_LBR;
+    case pmu::StackSource::kKernelDeferred:
+      return v1::STACK_MODE_KERNEL_DEFERRED;
+    case pmu::StackSource::kDwarf:
+      return v1::STACK_MODE_DWARF;
+    case pmu::StackSource::kFramePointer:
+      return v1::STACK_MODE_FRAME_POINTER;
+  }
+  return v1::STACK_MODE_UNSPECIFIED;
+}
+
+absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
+  switch (spec.target().kind_case()) {
+    case v1::Target::kAllCpus:
+      break;
+    case v1::Target::kProcess:
+      if (spec.target().process().pid() <= 0) {
+        return absl::InvalidArgumentError(absl::StrCat("target.process.pid: ",
+                                                       spec.target().process().pid(),
+                                                       " is not a process ID"));
+      }
+      break;
+    case v1::Target::kRecording:
+      if (!replay) {
+        return absl::PermissionDeniedError(
+            "this daemon profiles the machine and reads no recordings; use lbrctl report --input");
+      }
+      return spec;
+    case v1::Target::KIND_NOT_SET:
+      return absl::InvalidArgumentError("target: say what to profile: all_cpus or process");
+  }
+  if (replay) {
+    return absl::FailedPreconditionError("this daemon was started to read a recording only");
+  }
+  if (spec.frequency_hz() != 0 && spec.period() != 0) {
+    return absl::InvalidArgumentError("frequency_hz and period exclude each other");
+  }
+  if (spec.frequency_hz() > kMaxFrequencyHz) {
+    return absl::InvalidArgumentError(absl::StrCat("frequency_hz: ", spec.frequency_hz(),
+                                                   " is too high; at most ", kMaxFrequencyHz));
+  }
+  if (spec.frequency_hz() == 0 && spec.period() == 0) {
+    spec.set_frequency_hz(pmu::kDefaultFrequencyHz);
+  }
+  if (spec.stack_copy_bytes() == 0) spec.set_stack_copy_bytes(pmu::kDefaultStackCopyBytes);
+  if (spec.stack_copy_bytes() > pmu::kMaxStackCopyBytes || spec.stack_copy_bytes() % 8 != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stack_copy_bytes: ", spec.stack_copy_bytes(), " is not a multiple of 8 up to ",
+        pmu::kMaxStackCopyBytes));
+  }
+  if (spec.ring_bytes() == 0) spec.set_ring_bytes(pmu::kDefaultRingBytes);
+  if (spec.ring_bytes() > pmu::kMaxRingBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("ring_bytes: ", spec.ring_bytes(),
+                                                   " is too large; at most ", pmu::kMaxRingBytes));
+  }
+  if (spec.has_duration() && (spec.duration().seconds() < 0 || spec.duration().nanos() < 0 ||
+                              spec.duration().nanos() > 999'999'999)) {
+    return absl::InvalidArgumentError("duration: must not be negative");
+  }
+  return spec;
+}
+
+absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, const v1::SessionSpec& spec) {
+  return spec.target().has_recording() ? OpenRecording(kernel, spec) : OpenLive(kernel, spec);
+}
+
+}  // namespace lbrd::daemon

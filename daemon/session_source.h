@@ -1,0 +1,48 @@
+// A session's spec -> everything its pipeline needs: where records come from, how they are read, and
+// where the files behind them are.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "daemon/kernel_names.h"
+#include "daemon/worker.h"
+#include "lbrd/v1/session.pb.h"
+#include "pmu/kernel.h"
+#include "pmu/record_source.h"
+#include "pmu/record_writer.h"
+#include "pmu/stack_source.h"
+#include "unwind/binary.h"
+
+namespace lbrd::daemon {
+
+struct SessionSource {
+  std::unique_ptr<pmu::RecordSource> records;
+  std::vector<WorkerEvent> events;
+  std::vector<v1::SessionEvent> described;  // for people
+  std::vector<std::string> notes;
+  KernelNames kernel_names;
+  // Files of a recording are its own; null: the machine's.
+  std::unique_ptr<unwind::FileSource> files;
+  uint32_t cpus = 0;
+  // Lets the flow begin. *known: what is to be known before the first record.
+  std::function<absl::Status(pmu::RecordWriter* known)> begin;
+  // Bytes read and in all, where that can be told.
+  std::function<std::pair<uint64_t, uint64_t>()> progress;
+};
+
+// The spec with its defaults filled in, or what is wrong with it.
+absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay);
+
+// Opens what a (checked) spec asks for; nothing is counted yet. `kernel` must outlive the source.
+absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, const v1::SessionSpec& spec);
+
+// How many branches this machine's LBR holds, as the kernel says; 0: it has none.
+uint32_t LbrDepth(pmu::Kernel& kernel);
+
+v1::StackMode ProtoMode(pmu::StackSource source);
+
+}  // namespace lbrd::daemon

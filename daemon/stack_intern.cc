@@ -1,0 +1,139 @@
+#include "daemon/stack_intern.h"
+
+#include <atomic>
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "unwind/frame_name.h"
+
+namespace lbrd::daemon {
+namespace {
+
+// 0 is never an id.
+std::atomic<uint32_t> next_binary_id{1};
+std::atomic<uint32_t> next_frame_id{1};
+std::atomic<uint32_t> next_thread_id{1};
+std::atomic<uint64_t> next_stack_id{1};
+
+}  // namespace
+
+size_t StackIntern::HashByFrames::operator()(const std::shared_ptr<const StackInfo>& stack) const {
+  // Frames are interned, so their addresses are their identities.
+  size_t hash = absl::HashOf(stack->verdict.state, stack->verdict.reason, stack->has_user);
+  for (const auto& frame : stack->frames) hash = absl::HashOf(hash, frame.get());
+  return hash;
+}
+
+bool StackIntern::EqualFrames::operator()(const std::shared_ptr<const StackInfo>& a,
+                                          const std::shared_ptr<const StackInfo>& b) const {
+  return a->verdict == b->verdict && a->has_user == b->has_user && a->frames == b->frames;
+}
+
+StackIntern::StackIntern(const unwind::KernelSymbols* kernel, std::string kernel_symbols_missing,
+                         size_t budget_bytes)
+    : kernel_(kernel),
+      kernel_symbols_missing_(std::move(kernel_symbols_missing)),
+      budget_bytes_(budget_bytes),
+      candidate_(std::make_shared<StackInfo>()) {}
+
+std::shared_ptr<const BinaryInfo> StackIntern::InternBinary(
+    const std::shared_ptr<const unwind::Binary>& binary) {
+  std::shared_ptr<const BinaryInfo>& known = binaries_[binary];
+  if (known == nullptr) {
+    known = std::make_shared<BinaryInfo>(
+        BinaryInfo{next_binary_id++, binary->path().empty() ? "[anon]" : binary->path(),
+                   binary->build_id(), binary->symbols_problem()});
+    bytes_ += sizeof(BinaryInfo) + binary->path().size() + 128;
+  }
+  return known;
+}
+
+std::shared_ptr<const BinaryInfo> StackIntern::InternKernelModule(const std::string& module) {
+  std::shared_ptr<const BinaryInfo>& known = modules_[module];
+  if (known == nullptr) {
+    known = std::make_shared<BinaryInfo>(BinaryInfo{
+        next_binary_id++, module.empty() ? "[kernel.kallsyms]" : absl::StrCat("[", module, "]"),
+        "", kernel_symbols_missing_});
+    bytes_ += sizeof(BinaryInfo) + 128;
+  }
+  return known;
+}
+
+const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(
+    const unwind::ResolvedFrame& frame, const unwind::Process& process) {
+  const bool kernel = frame.source == unwind::FrameSource::kKernel;
+  const unwind::Mapping* mapping = kernel ? nullptr : process.space.Find(frame.look_up);
+  const uint64_t place = mapping != nullptr
+                             ? frame.look_up - mapping->start + mapping->file_offset
+                             : frame.look_up;
+  std::shared_ptr<const FrameInfo>& known = frames_[FrameKey(
+      mapping != nullptr ? mapping->binary.get() : nullptr, frame.ip, place, frame.source)];
+  if (known != nullptr) return known;
+  auto info = std::make_shared<FrameInfo>();
+  info->id = next_frame_id++;
+  info->ip = frame.ip;
+  info->source = frame.source;
+  unwind::FrameName name;
+  if (kernel) {
+    std::string module;
+    name = unwind::NameKernelFrame(kernel_, frame, &module);
+    info->binary = InternKernelModule(module);
+  } else {
+    name = unwind::NameUserFrame(mapping, frame);
+    if (mapping != nullptr) info->binary = InternBinary(mapping->binary);
+  }
+  info->symbol = std::move(name.symbol);
+  info->offset = name.offset;
+  bytes_ += sizeof(FrameInfo) + info->symbol.size() + sizeof(FrameKey) + 64;
+  known = std::move(info);
+  return known;
+}
+
+std::shared_ptr<const StackInfo> StackIntern::Intern(const unwind::ResolvedStack& stack,
+                                                     const unwind::Process& process) {
+  ResetIfOverBudget();
+  candidate_->frames.clear();
+  for (const unwind::ResolvedFrame& frame : stack.frames) {
+    candidate_->frames.push_back(InternFrame(frame, process));
+  }
+  candidate_->verdict = stack.verdict;
+  candidate_->has_user = stack.has_user;
+  const auto found = stacks_.find(std::shared_ptr<const StackInfo>(candidate_));
+  if (found != stacks_.end()) return *found;
+  candidate_->id = next_stack_id++;
+  candidate_->frames.shrink_to_fit();
+  bytes_ += sizeof(StackInfo) + 64 +
+            candidate_->frames.size() * sizeof(std::shared_ptr<const FrameInfo>);
+  std::shared_ptr<const StackInfo> interned = std::move(candidate_);
+  candidate_ = std::make_shared<StackInfo>();
+  stacks_.insert(interned);
+  return interned;
+}
+
+std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t tid,
+                                                            const unwind::Process& process) {
+  const std::string& comm = process.Comm(tid);
+  const std::string& process_comm = process.Comm(pid);
+  std::shared_ptr<const ThreadInfo>& known = threads_[tid];
+  if (known == nullptr || known->pid != pid || known->comm != comm ||
+      known->process_comm != process_comm) {
+    known = std::make_shared<ThreadInfo>(
+        ThreadInfo{next_thread_id++, pid, tid, comm, process_comm});
+    bytes_ += sizeof(ThreadInfo) + 128;
+  }
+  return known;
+}
+
+void StackIntern::ResetIfOverBudget() {
+  if (bytes_ <= budget_bytes_) return;
+  stacks_.clear();
+  frames_.clear();
+  binaries_.clear();
+  modules_.clear();
+  threads_.clear();
+  bytes_ = 0;
+  ++resets_;
+}
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,78 @@
+// Each distinct binary, frame, stack and thread is stored once and has an id.
+//
+// Ids grow for the life of the process and never change their meaning. When what is stored exceeds the
+// budget, the tables are emptied and fill again with new ids: what is still referred to lives on with
+// its holders, so the budget bounds the tables, not the holders (who bound themselves).
+//
+// Thread rules: one owner (a worker). Ids are unique across all interners.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "daemon/sample.h"
+#include "unwind/kernel_symbols.h"
+#include "unwind/process_table.h"
+#include "unwind/stack_resolver.h"
+
+namespace lbrd::daemon {
+
+class StackIntern {
+ public:
+  static constexpr size_t kDefaultBudgetBytes = size_t{128} << 20;
+
+  // Borrows `kernel` (null: kernel frames have no names, for the reason given).
+  StackIntern(const unwind::KernelSymbols* kernel, std::string kernel_symbols_missing,
+              size_t budget_bytes = kDefaultBudgetBytes);
+
+  std::shared_ptr<const StackInfo> Intern(const unwind::ResolvedStack& stack,
+                                          const unwind::Process& process);
+  std::shared_ptr<const ThreadInfo> InternThread(int32_t pid, int32_t tid,
+                                                 const unwind::Process& process);
+
+  size_t bytes() const { return bytes_; }  // an estimate of what the tables hold
+  uint64_t resets() const { return resets_; }
+
+ private:
+  // Binary (null: kernel or unmapped), recorded address, place in the file (or the looked-up
+  // address where there is none), source.
+  using FrameKey = std::tuple<const unwind::Binary*, uint64_t, uint64_t, unwind::FrameSource>;
+  struct HashByFrames {
+    using is_transparent = void;
+    size_t operator()(const std::shared_ptr<const StackInfo>& stack) const;
+  };
+  struct EqualFrames {
+    using is_transparent = void;
+    bool operator()(const std::shared_ptr<const StackInfo>& a,
+                    const std::shared_ptr<const StackInfo>& b) const;
+  };
+
+  const std::shared_ptr<const FrameInfo>& InternFrame(const unwind::ResolvedFrame& frame,
+                                                      const unwind::Process& process);
+  std::shared_ptr<const BinaryInfo> InternBinary(const std::shared_ptr<const unwind::Binary>& binary);
+  std::shared_ptr<const BinaryInfo> InternKernelModule(const std::string& module);
+  void ResetIfOverBudget();
+
+  const unwind::KernelSymbols* const kernel_;
+  const std::string kernel_symbols_missing_;
+  const size_t budget_bytes_;
+  size_t bytes_ = 0;
+  uint64_t resets_ = 0;
+
+  absl::flat_hash_map<FrameKey, std::shared_ptr<const FrameInfo>> frames_;
+  absl::flat_hash_set<std::shared_ptr<const StackInfo>, HashByFrames, EqualFrames> stacks_;
+  // The key's binary is kept alive, so that its address stays its own.
+  absl::flat_hash_map<std::shared_ptr<const unwind::Binary>, std::shared_ptr<const BinaryInfo>>
+      binaries_;
+  absl::flat_hash_map<std::string, std::shared_ptr<const BinaryInfo>> modules_;
+  absl::flat_hash_map<int32_t, std::shared_ptr<const ThreadInfo>> threads_;  // by tid
+  std::shared_ptr<StackInfo> candidate_;  // being looked up; reused until it is new
+};
+
+}  // namespace lbrd::daemon

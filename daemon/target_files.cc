@@ -1,0 +1,72 @@
+#include "daemon/target_files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/file_bytes.h"
+
+namespace lbrd::daemon {
+namespace {
+
+// A file below a process's root, or below ours when the process is gone (pid < 0).
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenBelow(int32_t pid,
+                                                                    const std::string& path,
+                                                                    uint64_t* inode) {
+  const std::string root_path = pid < 0 ? "/" : absl::StrCat("/proc/", pid, "/root");
+  const int root = open(root_path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
+  absl::StatusOr<int> fd = OpenRegularInRoot(root, path);
+  close(root);
+  if (!fd.ok()) return fd.status();
+  struct stat status;
+  *inode = fstat(*fd, &status) == 0 ? status.st_ino : 0;
+  return FileBytes(*fd, path);
+}
+
+// Only what is sure to be the mapped file is taken: the same build ID, or the same inode. (Not the
+// device: on overlay and btrfs file systems, mappings and stat(2) name different ones.)
+bool SameFile(const unwind::FileIdentity& file,
+              const std::shared_ptr<const unwind::ByteSource>& bytes, uint64_t inode) {
+  if (!file.build_id.empty()) return HasBuildId(bytes, file.build_id);
+  return file.inode == 0 || file.inode == inode;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::Open(
+    int32_t pid, const unwind::FileIdentity& file) {
+  if (file.path == "[vdso]") return VdsoBytes();
+  if (!absl::StartsWith(file.path, "/")) {
+    return absl::NotFoundError(absl::StrCat(file.path, " is not a file"));
+  }
+  absl::Status first_error;
+  for (const int32_t root_of : {pid, -1}) {
+    uint64_t inode = 0;
+    absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> bytes =
+        OpenBelow(root_of, file.path, &inode);
+    absl::Status error = bytes.status();
+    if (bytes.ok()) {
+      if (SameFile(file, *bytes, inode)) return bytes;
+      error = absl::FailedPreconditionError("another file has taken its place since it was mapped");
+    }
+    if (first_error.ok()) first_error = error;
+  }
+  return first_error;
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenDebug(
+    int32_t pid, const std::string& build_id) {
+  const std::string path = BuildIdPath("/usr/lib/debug", build_id, ".debug");
+  for (const int32_t root_of : {pid, -1}) {
+    uint64_t inode = 0;
+    absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> bytes =
+        OpenBelow(root_of, path, &inode);
+    if (bytes.ok()) return bytes;
+  }
+  return absl::NotFoundError("no debug file is installed");
+}
+
+}  // namespace lbrd::daemon

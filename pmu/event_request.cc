@@ -1,0 +1,169 @@
+#include "pmu/event_request.h"
+
+#include <asm/perf_regs.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace lbrd::pmu {
+namespace {
+
+// Call chains of this many entries at most: the sysctl's usual limit, and from 6.15 on also the cap of
+// branch entries, so never below 32.
+constexpr uint16_t kMaxChainEntries = 127;
+
+constexpr uint64_t kEveryRecord = PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
+                                  PERF_SAMPLE_CPU;
+
+#if defined(__x86_64__)
+// What an unwinder needs to start: all general registers but the segment ones, which the kernel
+// refuses to copy. The LBR request needs only where user mode was.
+constexpr uint64_t kUnwindRegisters =
+    ((uint64_t{1} << PERF_REG_X86_64_MAX) - 1) &
+    ~((uint64_t{1} << PERF_REG_X86_DS) | (uint64_t{1} << PERF_REG_X86_ES) |
+      (uint64_t{1} << PERF_REG_X86_FS) | (uint64_t{1} << PERF_REG_X86_GS));
+constexpr uint64_t kPlaceRegisters = (uint64_t{1} << PERF_REG_X86_IP) |
+                                     (uint64_t{1} << PERF_REG_X86_SP) |
+                                     (uint64_t{1} << PERF_REG_X86_BP);
+#else
+#error "name this architecture's registers here"
+#endif
+
+perf_event_attr CommonAttr(bool read_lost) {
+  perf_event_attr attr{};
+  attr.size = sizeof(attr);
+  attr.disabled = 1;
+  attr.sample_id_all = 1;
+  // One clock for all records, readable by us too: ordering across rings compares the two.
+  attr.use_clockid = 1;
+  attr.clockid = CLOCK_MONOTONIC;
+  attr.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING |
+                     PERF_FORMAT_ID | (read_lost ? uint64_t{PERF_FORMAT_LOST} : 0);
+  return attr;
+}
+
+}  // namespace
+
+absl::string_view StackSourceName(StackSource source) {
+  switch (source) {
+    case StackSource::kLbr:
+      return "lbr";
+    case StackSource::kKernelDeferred:
+      return "kernel-deferred";
+    case StackSource::kDwarf:
+      return "dwarf";
+    case StackSource::kFramePointer:
+      return "fp";
+  }
+  return "";
+}
+
+perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& request,
+                                  const AttrVariant& variant) {
+  perf_event_attr attr = CommonAttr(variant.read_lost);
+  attr.type = code.type;
+  attr.config = code.config;
+  attr.config1 = code.config1;
+  attr.config2 = code.config2;
+  attr.sample_type = kEveryRecord | PERF_SAMPLE_IP | PERF_SAMPLE_PERIOD | PERF_SAMPLE_CALLCHAIN;
+  if (request.period != 0) {
+    attr.sample_period = request.period;
+  } else {
+    attr.freq = 1;
+    attr.sample_freq = request.frequency_hz != 0 ? request.frequency_hz : kDefaultFrequencyHz;
+  }
+  attr.exclude_user = code.exclude_user;
+  attr.exclude_kernel = code.exclude_kernel || request.user_only;
+  attr.exclude_callchain_kernel = attr.exclude_kernel;
+  attr.exclude_hv = 1;
+  attr.exclude_guest = 1;  // a guest's addresses mean nothing here
+  // The clocks tick while idle too; idle CPUs have nothing to tell and should not be woken for it.
+  attr.exclude_idle = code.clock();
+  attr.precise_ip = variant.precise_ip;
+  attr.sample_max_stack = kMaxChainEntries;
+
+  switch (variant.source) {
+    case StackSource::kLbr:
+      attr.sample_type |= PERF_SAMPLE_BRANCH_STACK | PERF_SAMPLE_REGS_USER;
+      attr.branch_sample_type = PERF_SAMPLE_BRANCH_USER | PERF_SAMPLE_BRANCH_CALL_STACK |
+                                PERF_SAMPLE_BRANCH_NO_FLAGS | PERF_SAMPLE_BRANCH_NO_CYCLES |
+                                (variant.hw_index ? uint64_t{PERF_SAMPLE_BRANCH_HW_INDEX} : 0);
+      // The kernel would walk user frame pointers for nothing; the registers tell where user mode
+      // was, which the chain would otherwise.
+      attr.exclude_callchain_user = 1;
+      attr.sample_regs_user = kPlaceRegisters;
+      break;
+    case StackSource::kKernelDeferred: {
+      uint64_t flags;
+      static_assert(offsetof(perf_event_attr, read_format) + sizeof(uint64_t) == 40);
+      std::memcpy(&flags, reinterpret_cast<const char*>(&attr) + 40, sizeof(flags));
+      flags |= kAttrDeferCallchain | kAttrDeferOutput;
+      std::memcpy(reinterpret_cast<char*>(&attr) + 40, &flags, sizeof(flags));
+      break;
+    }
+    case StackSource::kDwarf:
+      attr.sample_type |= PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
+      attr.sample_regs_user = kUnwindRegisters;
+      attr.sample_stack_user = request.stack_copy_bytes;
+      // Unwound from the copy instead; the kernel's frame-pointer walk would be thrown away.
+      attr.exclude_callchain_user = 1;
+      break;
+    case StackSource::kFramePointer:
+      break;
+  }
+  return attr;
+}
+
+perf_event_attr BuildSideBandAttr(bool build_ids, bool read_lost) {
+  perf_event_attr attr = CommonAttr(read_lost);
+  attr.type = PERF_TYPE_SOFTWARE;
+  attr.config = PERF_COUNT_SW_DUMMY;
+  attr.sample_type = kEveryRecord;
+  attr.exclude_kernel = 1;  // a dummy counts nothing anyhow, and this is refused less
+  attr.mmap = 1;
+  attr.mmap2 = 1;
+  attr.build_id = build_ids;
+  attr.comm = 1;
+  attr.comm_exec = 1;
+  attr.task = 1;
+  attr.ksymbol = 1;
+  return attr;
+}
+
+std::string DescribeAttr(const perf_event_attr& attr) {
+  std::string text;
+  const auto add = [&text](absl::string_view name, uint64_t value, bool hex = false) {
+    if (value == 0) return;
+    absl::StrAppend(&text, text.empty() ? "" : " ", name, "=",
+                    hex ? absl::StrFormat("%#x", value) : absl::StrCat(value));
+  };
+  uint64_t flags;
+  std::memcpy(&flags, reinterpret_cast<const char*>(&attr) + 40, sizeof(flags));
+  absl::StrAppend(&text, "type=", attr.type);
+  add("config", attr.config, true);
+  add("config1", attr.config1, true);
+  add("config2", attr.config2, true);
+  add(attr.freq ? "sample_freq" : "sample_period", attr.sample_period);
+  add("sample_type", attr.sample_type, true);
+  add("read_format", attr.read_format, true);
+  add("branch_sample_type", attr.branch_sample_type, true);
+  add("sample_regs_user", attr.sample_regs_user, true);
+  add("sample_stack_user", attr.sample_stack_user);
+  add("sample_max_stack", attr.sample_max_stack);
+  add("precise_ip", attr.precise_ip);
+  add("inherit", attr.inherit);
+  add("exclude_user", attr.exclude_user);
+  add("exclude_kernel", attr.exclude_kernel);
+  add("exclude_idle", attr.exclude_idle);
+  add("exclude_callchain_kernel", attr.exclude_callchain_kernel);
+  add("exclude_callchain_user", attr.exclude_callchain_user);
+  add("defer_callchain", (flags & kAttrDeferCallchain) != 0);
+  add("defer_output", (flags & kAttrDeferOutput) != 0);
+  return text;
+}
+
+}  // namespace lbrd::pmu

@@ -1,0 +1,26 @@
+// The real kernel. See kernel.h.
+#pragma once
+
+#include "pmu/kernel.h"
+
+namespace lbrd::pmu {
+
+class LinuxKernel : public Kernel {
+ public:
+  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) override;
+  int OpenPid(int32_t pid) override;
+  int OpenSignal() override;
+  void Signal(int fd) override;
+  void Close(int fd) override;
+  int Control(int fd, unsigned long request, uint64_t argument) override;
+  int64_t ReadCounts(int fd, std::span<uint64_t> out) override;
+  void* MapRing(int fd, uint64_t data_bytes, int* error) override;
+  void UnmapRing(void* ring, uint64_t data_bytes) override;
+  int Poll(std::span<pollfd> fds, int timeout_ms) override;
+  uint64_t Now() override;
+  uint64_t PageBytes() override;
+  absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
+  absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override;
+};
+
+}  // namespace lbrd::pmu

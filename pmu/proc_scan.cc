@@ -1,0 +1,81 @@
+#include "pmu/proc_scan.h"
+
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace lbrd::pmu {
+namespace {
+
+// 65,530 mappings (the kernel's default limit) of a long path each.
+constexpr uint64_t kMaxMapsBytes = uint64_t{32} << 20;
+
+// Cuts the text before the next blank off `rest`, and the blanks after it.
+absl::string_view TakeField(absl::string_view* rest) {
+  const size_t end = std::min(rest->find(' '), rest->size());
+  const absl::string_view field = rest->substr(0, end);
+  rest->remove_prefix(end);
+  *rest = absl::StripLeadingAsciiWhitespace(*rest);
+  return field;
+}
+
+bool TakeHexPair(absl::string_view text, char separator, uint64_t* first, uint64_t* second) {
+  const size_t at = text.find(separator);
+  return at != absl::string_view::npos && absl::SimpleHexAtoi(text.substr(0, at), first) &&
+         absl::SimpleHexAtoi(text.substr(at + 1), second);
+}
+
+}  // namespace
+
+bool ParseProcMapping(absl::string_view line, ProcMapping* out) {
+  *out = {};
+  absl::string_view rest = line;
+  if (!TakeHexPair(TakeField(&rest), '-', &out->start, &out->end)) return false;
+  const absl::string_view permissions = TakeField(&rest);
+  uint64_t major = 0;
+  uint64_t minor = 0;
+  if (permissions.size() != 4 || out->end <= out->start ||
+      !absl::SimpleHexAtoi(TakeField(&rest), &out->offset) ||
+      !TakeHexPair(TakeField(&rest), ':', &major, &minor) ||
+      !absl::SimpleAtoi(TakeField(&rest), &out->inode)) {
+    return false;
+  }
+  out->executable = permissions[2] == 'x';
+  out->major = static_cast<uint32_t>(major);
+  out->minor = static_cast<uint32_t>(minor);
+  out->path = rest;
+  return true;
+}
+
+absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out) {
+  const std::string folder = absl::StrCat("/proc/", pid);
+  const absl::StatusOr<std::vector<int32_t>> tids = kernel.ListNumbers(folder + "/task");
+  if (!tids.ok()) return tids.status();
+  for (const int32_t tid : *tids) {
+    const absl::StatusOr<std::string> comm =
+        kernel.ReadFile(absl::StrCat(folder, "/task/", tid, "/comm"), 64);
+    if (!comm.ok()) continue;  // the thread left
+    out->Comm(pid, tid, absl::StripTrailingAsciiWhitespace(*comm));
+  }
+  const absl::StatusOr<std::string> maps = kernel.ReadFile(folder + "/maps", kMaxMapsBytes);
+  if (!maps.ok()) return maps.status();
+  for (const absl::string_view line : absl::StrSplit(*maps, '\n', absl::SkipEmpty())) {
+    ProcMapping mapping;
+    if (!ParseProcMapping(line, &mapping) || !mapping.executable) continue;
+    // "//anon" is what the kernel calls it in its own records.
+    const absl::string_view path = mapping.path.empty() ? "//anon" : mapping.path;
+    out->Mmap2(pid, pid, mapping.start, mapping.end - mapping.start, mapping.offset, true,
+               {.build_id = {},
+                .major = mapping.major,
+                .minor = mapping.minor,
+                .inode = mapping.inode,
+                .inode_generation = 0},
+               path);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lbrd::pmu

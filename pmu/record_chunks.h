@@ -1,0 +1,91 @@
+// Records put together out of a stream of bytes, without copying them one by one.
+//
+// Bytes are read in large chunks; records are handed out in place, and a chunk lives as long as it
+// has users: the assembler that fills it, and each record that still waits in it. Only the record
+// that a chunk's end cuts in two, and records that stand at an odd address, are copied.
+//
+// Thread rules: one thread uses a pool and all its assemblers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "pmu/abi.h"
+
+namespace lbrd::pmu {
+
+// Chunks of one size, used again when their last user is gone.
+class ChunkPool {
+ public:
+  static constexpr uint32_t kNone = UINT32_MAX;
+
+  // At least kMaxRecordBytes.
+  explicit ChunkPool(size_t chunk_bytes) : chunk_bytes_(chunk_bytes) {}
+
+  // A chunk with one user. Its content is undefined.
+  uint32_t Acquire();
+  void AddUser(uint32_t chunk) { ++chunks_[chunk].users; }
+  void Release(uint32_t chunk);
+
+  std::byte* data(uint32_t chunk) const {
+    return reinterpret_cast<std::byte*>(chunks_[chunk].words.get());
+  }
+  size_t chunk_bytes() const { return chunk_bytes_; }
+  // Of chunks that have users.
+  uint64_t bytes_in_use() const { return (chunks_.size() - free_.size()) * chunk_bytes_; }
+
+ private:
+  struct Chunk {
+    std::unique_ptr<uint64_t[]> words;  // words, so that records are aligned
+    uint32_t users = 0;
+  };
+
+  const size_t chunk_bytes_;
+  std::vector<Chunk> chunks_;
+  std::vector<uint32_t> free_;
+};
+
+// Cuts a stream of bytes into records.
+class RecordAssembler {
+ public:
+  explicit RecordAssembler(ChunkPool* pool) : pool_(pool) {}
+  RecordAssembler(const RecordAssembler&) = delete;
+  RecordAssembler& operator=(const RecordAssembler&) = delete;
+  ~RecordAssembler();
+
+  // Where the stream goes on: at least one byte. Invalidates the record of Peek() unless its chunk
+  // has another user.
+  std::span<std::byte> Room();
+  void Filled(size_t bytes) { end_ += bytes; }
+
+  enum class State { kWhole, kPartial, kMalformed };
+  // The record at the front of the stream. Only with kWhole may the other accessors be called.
+  State Peek();
+  const perf_event_header* header() const { return header_; }  // 8-byte aligned
+  uint32_t chunk() const { return header_chunk_; }             // where it lives
+  // Goes on to the next record.
+  void Take() { begin_ += header_->size; }
+
+  // Bytes not yet taken.
+  size_t buffered() const { return end_ - begin_; }
+  // Skips bytes that are no records; no more than are buffered.
+  void Skip(size_t bytes) { begin_ += bytes; }
+
+ private:
+  // Copies the record at the front to an aligned place.
+  void Align(uint16_t size);
+
+  ChunkPool* pool_;
+  uint32_t chunk_ = ChunkPool::kNone;  // being filled
+  size_t begin_ = 0;                   // in it: the front of the stream
+  size_t end_ = 0;                     // in it: what has been filled
+  const perf_event_header* header_ = nullptr;
+  uint32_t header_chunk_ = ChunkPool::kNone;
+  uint32_t copies_ = ChunkPool::kNone;  // the chunk of aligned copies
+  size_t copies_end_ = 0;
+};
+
+}  // namespace lbrd::pmu

@@ -1,0 +1,81 @@
+// Where records come from: the rings of a running kernel, or a recording of one.
+//
+// Above this line nothing knows the difference, so that what is tested on recordings is what runs on
+// machines. A source hands records out in time order, one at a time.
+//
+// Thread rules: one thread calls Next() and Wait(); stats() may be called from any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "pmu/record.h"
+
+namespace lbrd::pmu {
+
+// One kind of event of a source. A machine's per-CPU copies of it are the same SourceEvent.
+struct SourceEvent {
+  std::string name;  // as the user asked for it, or as the recording calls it
+  perf_event_attr attr{};
+  RecordFormat format;
+};
+
+// One record, as written. Valid until the next call of Next().
+struct RawRecord {
+  const perf_event_header* header = nullptr;  // 8-byte aligned
+  uint32_t event = 0;                         // index into RecordSource::events()
+  SampleId who;
+};
+
+enum class ReadResult {
+  kRecord,  // *out is valid
+  kIdle,    // nothing can be handed out now: Wait(), then ask again (live sources only)
+  kEnd,     // nothing will ever come again
+};
+
+// What a source itself knows about loss. All counts since it was opened.
+struct SourceStats {
+  uint64_t samples = 0;             // PERF_RECORD_SAMPLE handed out
+  uint64_t other_records = 0;       // everything else handed out
+  uint64_t lost_samples = 0;        // the kernel had no room in the ring
+  uint64_t lost_other = 0;          // side-band records lost the same way: names may be missing
+  uint64_t late_records = 0;        // handed out after a younger one
+  uint64_t undecodable = 0;         // malformed records skipped
+  uint64_t throttled = 0;           // times the kernel stopped an event for being too fast
+  uint64_t kernel_count = 0;        // the events' own counters, summed (event units; live only)
+};
+
+class RecordSource {
+ public:
+  RecordSource() = default;
+  RecordSource(const RecordSource&) = delete;
+  RecordSource& operator=(const RecordSource&) = delete;
+  virtual ~RecordSource() = default;
+
+  virtual const std::vector<SourceEvent>& events() const = 0;
+
+  // A patient source loses nothing when its reader is slow: whoever is downstream may block it.
+  virtual bool patient() const = 0;
+
+  // The next record in time order. An error ends the source (kDataLoss: a corrupt recording).
+  virtual absl::StatusOr<ReadResult> Next(RawRecord* out) = 0;
+
+  // Blocks until there may be something to read, `timeout` has passed, or Interrupt() was called.
+  virtual void Wait(absl::Duration timeout) = 0;
+  // Wakes Wait() from any thread.
+  virtual void Interrupt() = 0;
+
+  // What was to be sampled has ended: nothing new will come. Always false where that cannot happen.
+  virtual bool target_gone() const { return false; }
+
+  // Stops the flow at its origin: records already written can still be read, then Next() says kEnd.
+  // Called by the reading thread.
+  virtual void Finish() = 0;
+
+  virtual SourceStats stats() const = 0;
+};
+
+}  // namespace lbrd::pmu

@@ -1,0 +1,72 @@
+// Time order across rings, by watermark and with no time constant.
+//
+// Each ring is ordered in itself, so a heap of rings by their next record's time merges them in
+// O(log rings) per record. A record may be handed out once every ring has been read past its time.
+// Reading goes in rounds: a round looks at every ring's head once. What was stamped before the
+// *previous* round began had that whole round to be committed, and is in sight now; so a round hands
+// out everything up to the begin of the one before. A record whose writer was delayed for longer
+// (an interrupt handler suspended by a hypervisor) comes late, and is counted, never reordered in
+// silence.
+//
+// Thread rules: one thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "pmu/record.h"
+#include "pmu/ring.h"
+
+namespace lbrd::pmu {
+
+class RingOrder {
+ public:
+  // Says who and when a record is, and which event wrote it; false: the record is malformed, skip it.
+  using Peek = std::function<bool(const perf_event_header*, SampleId* who, uint32_t* event)>;
+
+  explicit RingOrder(Peek peek) : peek_(std::move(peek)) {}
+
+  // Borrows the ring, for good.
+  void Add(Ring* ring);
+
+  // Looks at all rings; `now` is the records' clock, read by the caller before the call.
+  void BeginRound(uint64_t now);
+  // No ring will be written again: everything can go.
+  void Drain();
+
+  struct Next {
+    const perf_event_header* header;
+    SampleId who;
+    uint32_t event;
+  };
+  // The oldest record that can be handed out, or nullptr. Valid until the next call.
+  const Next* Pop();
+
+  // Gives the space of records handed out back to the kernel.
+  void ReleaseAll();
+
+  uint64_t late() const { return late_; }
+  uint64_t malformed() const;
+
+ private:
+  struct Entry {
+    Ring* ring;
+    Next next;
+  };
+  // Puts the ring's next record, if it has one in sight, on the heap.
+  void PushNext(Ring* ring);
+
+  Peek peek_;
+  std::vector<Ring*> rings_;
+  std::vector<Entry> heap_;   // by time, youngest at the bottom
+  std::vector<Ring*> empty_;  // rings with nothing in sight
+  Entry handed_{};            // the record that the caller holds
+  uint64_t round_begin_ = 0;
+  uint64_t release_before_ = 0;
+  uint64_t last_time_ = 0;
+  uint64_t late_ = 0;
+  uint64_t malformed_ = 0;
+};
+
+}  // namespace lbrd::pmu

@@ -1,0 +1,158 @@
+#include "pmu/stack_source.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::pmu {
+namespace {
+
+constexpr StackSource kLadder[] = {StackSource::kLbr, StackSource::kKernelDeferred,
+                                   StackSource::kDwarf, StackSource::kFramePointer};
+
+// Opens and closes; 0 or the errno.
+int TryOpen(Kernel& kernel, const perf_event_attr& attr) {
+  const int fd = kernel.OpenEvent(attr, /*pid=*/0, /*cpu=*/-1);
+  if (fd < 0) return -fd;
+  kernel.Close(fd);
+  return 0;
+}
+
+// The strongest form of one rung that opens: 0 and *attr, or the errno of the weakest.
+int TrySource(Kernel& kernel, const EventCode& code, const EventRequest& request,
+              StackSource source, perf_event_attr* attr) {
+  int error = 0;
+  // Exact IPs exist for hardware events only. Software ones ignore the bits; ask for none.
+  for (int precise = code.software() ? 0 : 3; precise >= 0; --precise) {
+    for (const bool read_lost : {true, false}) {
+      for (const bool hw_index : {true, false}) {
+        if (!hw_index && source != StackSource::kLbr) continue;
+        *attr = BuildSamplingAttr(code, request,
+                                  {.source = source,
+                                   .hw_index = hw_index,
+                                   .precise_ip = static_cast<uint8_t>(precise),
+                                   .read_lost = read_lost});
+        error = TryOpen(kernel, *attr);
+        if (error == 0) return 0;
+      }
+      // Only EINVAL can come from a bit that an older kernel does not know.
+      if (error != EINVAL) break;
+    }
+  }
+  return error;
+}
+
+std::string ExplainRefusal(StackSource source, const EventCode& code, int error) {
+  const std::string kernel_said = absl::StrCat(" (the kernel says: ", strerror(error), ")");
+  switch (source) {
+    case StackSource::kLbr:
+      if (code.software()) {
+        return absl::StrCat("'", code.name, "' is a software event, which carries no branch stack",
+                            kernel_said);
+      }
+      if (error == EOPNOTSUPP) {
+        return absl::StrCat("this CPU, or virtual machine, has no LBR call stacks", kernel_said);
+      }
+      if (error == EBUSY) return absl::StrCat("LBR is in use by Intel PT or BTS", kernel_said);
+      break;
+    case StackSource::kKernelDeferred:
+      if (error == EINVAL) return absl::StrCat("needs Linux 6.19 or newer", kernel_said);
+      break;
+    case StackSource::kDwarf:
+    case StackSource::kFramePointer:
+      break;
+  }
+  return absl::StrCat("refused", kernel_said);
+}
+
+// The hardware's cycles if a PMU counts them, else the CPU clock, which every kernel has.
+absl::StatusOr<EventCode> BestEvent(Kernel& kernel, std::string* why_not_cycles) {
+  absl::StatusOr<EventCode> cycles = FindEvent("cycles");
+  if (cycles.ok()) {
+    const perf_event_attr attr =
+        BuildSamplingAttr(*cycles, {}, {.source = StackSource::kFramePointer, .read_lost = false});
+    const int error = TryOpen(kernel, attr);
+    if (error == 0) return cycles;
+    // Anything else is not about the hardware, and would fail for the clock as well.
+    if (error != ENOENT && error != EOPNOTSUPP && error != ENODEV && error != EINVAL) {
+      return ExplainOpenError(error, *cycles, "this machine");
+    }
+    *why_not_cycles = absl::StrCat("no hardware PMU here: 'cycles' is refused (the kernel says: ",
+                                   strerror(error), ")");
+  } else {
+    *why_not_cycles = std::string(cycles.status().message());
+  }
+  return FindEvent("cpu-clock");
+}
+
+}  // namespace
+
+absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_view target) {
+  const std::string what = absl::StrCat("cannot open event '", code.name, "' on ", target, ": ");
+  switch (error) {
+    case EACCES:
+    case EPERM:
+      return absl::PermissionDeniedError(absl::StrCat(
+          what, "not permitted; run lbrd as root, or with CAP_PERFMON and CAP_SYS_PTRACE"));
+    case ENOENT:
+    case EOPNOTSUPP:
+      return absl::UnimplementedError(absl::StrCat(
+          what, "this machine does not count it (", strerror(error), "); try --event cpu-clock"));
+    case ENODEV:
+      return absl::UnavailableError(absl::StrCat(what, "no such device, or the CPU is offline"));
+    case ESRCH:
+      return absl::NotFoundError(absl::StrCat(what, "no such process"));
+    case EMFILE:
+    case ENFILE:
+      return absl::ResourceExhaustedError(
+          absl::StrCat(what, "out of file descriptors; raise LimitNOFILE of lbrd (ulimit -n)"));
+    case ENOMEM:
+      return absl::ResourceExhaustedError(absl::StrCat(what, "out of memory for the ring"));
+    case EBUSY:
+      return absl::UnavailableError(absl::StrCat(what, "the hardware is taken by another user"));
+    case ENOSPC:
+      return absl::ResourceExhaustedError(absl::StrCat(what, "no free counter or breakpoint"));
+    case EOVERFLOW:
+      return absl::FailedPreconditionError(
+          absl::StrCat(what, "call chains are limited; raise kernel.perf_event_max_stack to 127"));
+    case EINVAL:
+      return absl::InvalidArgumentError(absl::StrCat(
+          what, "the kernel does not take this combination; is the rate above "
+                "kernel.perf_event_max_sample_rate?"));
+    default:
+      return absl::UnknownError(absl::StrCat(what, strerror(error)));
+  }
+}
+
+absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& request) {
+  std::string why_not_cycles;
+  absl::StatusOr<EventCode> code = request.event.empty() ? BestEvent(kernel, &why_not_cycles)
+                                                         : FindEvent(request.event);
+  if (!code.ok()) return code.status();
+
+  ChosenEvent chosen{.code = *std::move(code), .source = request.source, .attr = {}, .refusals = {}};
+  int error = 0;
+  for (const StackSource source : kLadder) {
+    if (!request.best_source && source != request.source) continue;
+    error = TrySource(kernel, chosen.code, request, source, &chosen.attr);
+    if (error == 0) {
+      chosen.source = source;
+      return chosen;
+    }
+    std::string why = ExplainRefusal(source, chosen.code, error);
+    if (source == StackSource::kLbr && !why_not_cycles.empty()) why = why_not_cycles;
+    if (!request.best_source) {
+      return absl::UnimplementedError(
+          absl::StrCat("stack mode ", StackSourceName(source), ": ", why,
+                       "; leave the mode out for the best one this machine gives"));
+    }
+    chosen.refusals.push_back({source, std::move(why)});
+  }
+  // Even the plain event does not open: the refusals are all about that.
+  return ExplainOpenError(error, chosen.code, "this machine");
+}
+
+}  // namespace lbrd::pmu

@@ -1,0 +1,177 @@
+#include "client/jsonl.h"
+
+#include <limits>
+
+#include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/unit/client/profile_builder.h"
+
+namespace lbrd::client {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+std::vector<Json> Parse(const std::string& lines) {
+  std::vector<Json> parsed;
+  for (const absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
+    parsed.push_back(Json::parse(line.begin(), line.end(), nullptr, false));
+    EXPECT_FALSE(parsed.back().is_discarded()) << line;
+  }
+  return parsed;
+}
+
+std::vector<std::string> Keys(const Json& object) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object.items()) keys.push_back(key);
+  return keys;  // sorted by nlohmann
+}
+
+void AddSample(v1::SampleBatch* batch, int64_t delta, uint64_t stack, uint32_t thread,
+               uint32_t cpu) {
+  batch->add_time_delta_ns(delta);
+  batch->add_stack_ids(stack);
+  batch->add_thread_ids(thread);
+  batch->add_cpus(cpu);
+  batch->add_weights(1'000'000);
+}
+
+struct Stream : ProfileBuilder {
+  uint32_t binary = Binary("/opt/\"server\"", "ab12");
+  uint32_t kernel = Frame("do_syscall_64", 0, v1::FRAME_SOURCE_KERNEL);
+  uint32_t leaf = Frame("operator<\\\x01", binary, v1::FRAME_SOURCE_SAMPLED_IP);
+  uint32_t nameless = Frame("", binary, v1::FRAME_SOURCE_LBR);
+  uint64_t stack = Stack({kernel, leaf, nameless}, "lbr_full");
+  uint32_t thread = Thread(10, 11, "w\nrk", "server");
+  v1::StreamSamplesResponse message;
+  std::string out;
+
+  Stream() {
+    *message.mutable_definitions() = profile.definitions();
+    message.mutable_samples()->set_first_time_ns(1'000'000'000'000'000'005);
+  }
+  v1::SampleBatch* batch() { return message.mutable_samples(); }
+};
+
+TEST(Jsonl, WritesEachSample) {
+  Stream s;
+  JsonlWriter writer(s.session);
+  AddSample(s.batch(), 0, s.stack, s.thread, 3);
+  AddSample(s.batch(), 1000, s.stack, s.thread, 4294967295);
+  AddSample(s.batch(), -500, s.stack, s.thread, 0);
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  const std::vector<Json> samples = Parse(s.out);
+  ASSERT_EQ(samples.size(), 3u);
+  const Json& first = samples[0];
+  EXPECT_THAT(Keys(first), ElementsAre("comm", "cpu", "event", "pid", "stack", "tid", "time",
+                                       "verdict", "weight"));
+  EXPECT_EQ(first["time"], 1'000'000'000'000'000'005u);
+  EXPECT_EQ(samples[1]["time"], 1'000'000'000'000'001'005u);
+  EXPECT_EQ(samples[2]["time"], 1'000'000'000'000'000'505u);
+  EXPECT_EQ(first["pid"], 10);
+  EXPECT_EQ(first["tid"], 11);
+  EXPECT_EQ(first["comm"], "w\nrk");
+  EXPECT_EQ(first["cpu"], 3);
+  EXPECT_TRUE(samples[1]["cpu"].is_null());
+  EXPECT_EQ(samples[2]["cpu"], 0);
+  EXPECT_EQ(first["event"], "cpu-clock");
+  EXPECT_EQ(first["weight"], 1'000'000);
+  EXPECT_EQ(first["verdict"], (Json{{"state", "truncated"}, {"reason", "lbr_full"}}));
+  EXPECT_EQ(samples[1]["stack"], first["stack"]);
+
+  const Json& stack = first["stack"];
+  ASSERT_EQ(stack.size(), 3u);
+  EXPECT_THAT(Keys(stack[0]), ElementsAre("build_id", "dso", "ip", "offset", "source", "symbol"));
+  EXPECT_EQ(stack[0]["ip"].get<uint64_t>(), 0xffffffff81000010u);
+  EXPECT_EQ(stack[0]["source"], "kernel");
+  EXPECT_TRUE(stack[0]["dso"].is_null());
+  EXPECT_TRUE(stack[0]["build_id"].is_null());
+  EXPECT_EQ(stack[1]["symbol"], "operator<\\\x01");
+  EXPECT_EQ(stack[1]["dso"], "/opt/\"server\"");
+  EXPECT_EQ(stack[1]["build_id"], "ab12");
+  EXPECT_EQ(stack[1]["source"], "sampled_ip");
+  EXPECT_EQ(stack[1]["offset"], 8);
+  EXPECT_TRUE(stack[2]["symbol"].is_null());
+  EXPECT_EQ(stack[2]["source"], "lbr");
+}
+
+TEST(Jsonl, RemembersDefinitionsOfEarlierMessages) {
+  Stream s;
+  JsonlWriter writer(s.session, 1);  // every stack is rendered anew
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  EXPECT_EQ(s.out, "");
+  s.message.clear_definitions();
+  AddSample(s.batch(), 0, s.stack, s.thread, 0);
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  const std::vector<Json> samples = Parse(s.out);
+  ASSERT_EQ(samples.size(), 2u);
+  EXPECT_EQ(samples[0], samples[1]);
+}
+
+TEST(Jsonl, NamesTheEventOfEachSample) {
+  Stream s;
+  s.AddEvent("cycles", "cycles", 1);
+  JsonlWriter writer(s.session);
+  AddSample(s.batch(), 0, s.stack, s.thread, 0);
+  AddSample(s.batch(), 0, s.stack, s.thread, 0);
+  s.batch()->add_events(1);
+  s.batch()->add_events(0);
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  const std::vector<Json> samples = Parse(s.out);
+  EXPECT_EQ(samples[0]["event"], "cycles");
+  EXPECT_EQ(samples[1]["event"], "cpu-clock");
+}
+
+TEST(Jsonl, RefusesWhatDoesNotFit) {
+  const auto expect_refused = [](Stream& s, const char* part) {
+    JsonlWriter writer(s.session);
+    s.out = "kept";
+    const absl::Status status = writer.Append(s.message, s.out);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+    EXPECT_EQ(s.out, "kept");
+  };
+  Stream columns;
+  AddSample(columns.batch(), 0, columns.stack, columns.thread, 0);
+  columns.batch()->add_weights(1);
+  expect_refused(columns, "differ in length");
+  Stream stack;
+  AddSample(stack.batch(), 0, stack.stack, stack.thread, 0);
+  AddSample(stack.batch(), 0, 99, stack.thread, 0);
+  expect_refused(stack, "stack 99");
+  Stream thread;
+  AddSample(thread.batch(), 0, thread.stack, 98, 0);
+  expect_refused(thread, "thread 98");
+  Stream event;
+  AddSample(event.batch(), 0, event.stack, event.thread, 0);
+  event.batch()->add_events(5);
+  expect_refused(event, "event 5");
+  Stream frame;
+  frame.message.mutable_definitions()->mutable_stacks(0)->add_frame_ids(97);
+  AddSample(frame.batch(), 0, frame.stack, frame.thread, 0);
+  expect_refused(frame, "frame 97");
+  Stream binary;
+  binary.message.mutable_definitions()->mutable_frames(1)->set_binary_id(96);
+  AddSample(binary.batch(), 0, binary.stack, binary.thread, 0);
+  expect_refused(binary, "binary 96");
+}
+
+TEST(JsonString, ReplacesInvalidUtf8) {
+  std::string bytes;
+  for (int c = 1; c < 256; ++c) bytes.push_back(static_cast<char>(c));
+  bytes += "\xC3\xA9\xE2\x80";
+  std::string out;
+  AppendJsonString(bytes, out);
+  const Json parsed = Json::parse(out, nullptr, false);
+  ASSERT_TRUE(parsed.is_string()) << out;
+  const std::string text = parsed.get<std::string>();
+  EXPECT_EQ(text.substr(0, 127), bytes.substr(0, 127));
+  EXPECT_THAT(text, HasSubstr("\xEF\xBF\xBD\xC3\xA9\xEF\xBF\xBD"));
+}
+
+}  // namespace
+}  // namespace lbrd::client

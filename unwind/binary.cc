@@ -1,0 +1,161 @@
+#include "unwind/binary.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::unwind {
+namespace {
+
+// What the kernel maps without a file behind it. Nothing to open.
+bool NoFile(absl::string_view path) {
+  return path.empty() || absl::StartsWith(path, "//anon") || absl::StartsWith(path, "[heap") ||
+         absl::StartsWith(path, "[stack") || absl::StartsWith(path, "[vsyscall") ||
+         absl::StartsWith(path, "/dev/zero") || absl::StartsWith(path, "/memfd:") ||
+         absl::StartsWith(path, "[anon") || absl::StartsWith(path, "/SYSV");
+}
+
+}  // namespace
+
+Binary::Binary(FileIdentity identity, std::string problem)
+    : identity_(std::move(identity)),
+      problem_(std::move(problem)),
+      symbols_problem_(problem_) {}
+
+Binary::Binary(FileIdentity identity, ElfFile elf, FileSource* files, int32_t pid)
+    : identity_(std::move(identity)), elf_(std::move(elf)), files_(files), pid_(pid) {
+  if (identity_.build_id.empty()) identity_.build_id = elf_->build_id();
+}
+
+std::optional<uint64_t> Binary::AddressOfOffset(uint64_t offset) const {
+  return elf_.has_value() ? elf_->AddressOfOffset(offset) : std::nullopt;
+}
+
+void Binary::LoadSymbols() const {
+  if (!elf_.has_value()) return;
+  std::optional<ElfFile> debug;
+  if (!build_id().empty()) {
+    absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->OpenDebug(pid_, build_id());
+    if (bytes.ok()) {
+      absl::StatusOr<ElfFile> parsed = ElfFile::Parse(*std::move(bytes));
+      if (parsed.ok() && parsed->build_id() == build_id()) debug = *std::move(parsed);
+    }
+  }
+  absl::StatusOr<SymbolTable> table =
+      SymbolTable::Build(*elf_, debug.has_value() ? &*debug : nullptr);
+  if (!table.ok()) {
+    symbols_problem_ = std::string(table.status().message());
+  } else if (table->size() == 0) {
+    symbols_problem_ = "stripped, and no debug file is installed";
+  } else {
+    symbols_ = *std::move(table);
+  }
+}
+
+void Binary::LoadUnwindInfo() const {
+  if (!elf_.has_value() || !elf_->eh_frame_hdr().has_value()) return;
+  const ElfSegment& segment = *elf_->eh_frame_hdr();
+  // The header is a section of its own, but stripped files may have none: read it by its segment.
+  if (segment.file_size > ElfFile::kMaxSectionBytes) return;
+  UnwindInfo info;
+  info.header_address = segment.address;
+  info.header.resize(segment.file_size);
+  if (segment.offset + segment.file_size > elf_->bytes()->size() ||
+      !elf_->bytes()->ReadAt(segment.offset, info.header).ok()) {
+    return;
+  }
+  if (const ElfSection* frames = elf_->FindSection(".eh_frame")) {
+    absl::StatusOr<std::vector<std::byte>> bytes = elf_->Read(*frames);
+    if (bytes.ok()) {
+      info.frames_address = frames->address;
+      info.frames = *std::move(bytes);
+    }
+  }
+  unwind_ = std::move(info);
+}
+
+const std::string& Binary::symbols_problem() const {
+  absl::call_once(symbols_once_, &Binary::LoadSymbols, this);
+  return symbols_problem_;
+}
+
+std::optional<Symbol> Binary::FindSymbol(uint64_t address) const {
+  absl::call_once(symbols_once_, &Binary::LoadSymbols, this);
+  return symbols_.has_value() ? symbols_->Find(address) : std::nullopt;
+}
+
+const Binary::UnwindInfo* Binary::unwind_info() const {
+  absl::call_once(unwind_once_, &Binary::LoadUnwindInfo, this);
+  return unwind_.has_value() ? &*unwind_ : nullptr;
+}
+
+bool Binary::ReadMemory(uint64_t address, std::span<std::byte> out) const {
+  const auto read_from = [&](uint64_t start, const std::vector<std::byte>& bytes) {
+    if (address < start || address - start > bytes.size() ||
+        bytes.size() - (address - start) < out.size()) {
+      return false;
+    }
+    std::memcpy(out.data(), bytes.data() + (address - start), out.size());
+    return true;
+  };
+  if (const UnwindInfo* info = unwind_info()) {
+    if (read_from(info->header_address, info->header)) return true;
+    if (read_from(info->frames_address, info->frames)) return true;
+  }
+  if (!elf_.has_value()) return false;
+  const std::optional<uint64_t> offset = elf_->OffsetOfAddress(address);
+  return offset.has_value() && elf_->bytes()->ReadAt(*offset, out).ok();
+}
+
+std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity& identity) {
+  if (NoFile(identity.path)) {
+    return std::make_shared<Binary>(identity, "not a file: made at run time");
+  }
+  absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->Open(pid, identity);
+  if (!bytes.ok()) {
+    return std::make_shared<Binary>(identity, std::string(bytes.status().message()));
+  }
+  absl::StatusOr<ElfFile> elf = ElfFile::Parse(*std::move(bytes));
+  if (!elf.ok()) return std::make_shared<Binary>(identity, std::string(elf.status().message()));
+  return std::make_shared<Binary>(identity, *std::move(elf), files_, pid);
+}
+
+std::shared_ptr<const Binary> BinaryCache::Unify(std::shared_ptr<const Binary> loaded) {
+  if (!loaded->readable() || loaded->build_id().empty()) return loaded;
+  std::weak_ptr<const Binary>& known =
+      by_content_[absl::StrCat(loaded->path(), "\n", loaded->build_id())];
+  if (std::shared_ptr<const Binary> same = known.lock()) return same;
+  known = loaded;
+  return loaded;
+}
+
+std::shared_ptr<const Binary> BinaryCache::Get(int32_t pid, const FileIdentity& identity) {
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = entries_.find(identity);
+    if (found != entries_.end()) {
+      by_age_.splice(by_age_.begin(), by_age_, found->second.age);
+      return found->second.binary;
+    }
+  }
+  // Not under the lock: it reads files. Two may load the same one; the first to be back wins.
+  std::shared_ptr<const Binary> loaded = Load(pid, identity);
+  absl::MutexLock lock(&mutex_);
+  const auto found = entries_.find(identity);
+  if (found != entries_.end()) return found->second.binary;
+  loaded = Unify(std::move(loaded));
+  by_age_.push_front(identity);
+  entries_.emplace(identity, Entry{loaded, by_age_.begin()});
+  while (entries_.size() > capacity_) {
+    entries_.erase(by_age_.back());
+    by_age_.pop_back();
+  }
+  if (by_content_.size() > 2 * capacity_) {
+    absl::erase_if(by_content_, [](const auto& known) { return known.second.expired(); });
+  }
+  return loaded;
+}
+
+}  // namespace lbrd::unwind

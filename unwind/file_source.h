@@ -1,0 +1,61 @@
+// How the pure parts of unwind/ get at the bytes of the files that processes have mapped.
+//
+// Implementations decide what "the file" is: through the target's mount namespace on a live machine,
+// by build ID for a recording. They may block and make system calls; unwind/ does not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace lbrd::unwind {
+
+// Bytes that can be read at an offset: a file, or an image in memory. Reading never faults, whatever
+// happens to the file meanwhile. Thread-safe.
+class ByteSource {
+ public:
+  ByteSource() = default;
+  ByteSource(const ByteSource&) = delete;
+  ByteSource& operator=(const ByteSource&) = delete;
+  virtual ~ByteSource() = default;
+  virtual uint64_t size() const = 0;
+  // Fills all of `out` or fails with kOutOfRange (beyond the end) or the system's error.
+  virtual absl::Status ReadAt(uint64_t offset, std::span<std::byte> out) const = 0;
+};
+
+// Which file a mapping is of. At most one of build_id and inode identifies it; with neither, the
+// path is all that is known and the content cannot be verified.
+struct FileIdentity {
+  std::string path;      // as the process sees it; "[vdso]" for the vdso
+  std::string build_id;  // lower-case hex; empty: unknown
+  uint32_t major = 0;
+  uint32_t minor = 0;
+  uint64_t inode = 0;  // 0: unknown
+  bool operator==(const FileIdentity&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const FileIdentity& f) {
+    return H::combine(std::move(h), f.path, f.build_id, f.major, f.minor, f.inode);
+  }
+};
+
+class FileSource {
+ public:
+  FileSource() = default;
+  FileSource(const FileSource&) = delete;
+  FileSource& operator=(const FileSource&) = delete;
+  virtual ~FileSource() = default;
+  // The mapped file itself. `pid` is a process that has it mapped, if it still lives.
+  // kNotFound: it cannot be had; kFailedPrecondition: a file is there but it is not the same one.
+  virtual absl::StatusOr<std::shared_ptr<const ByteSource>> Open(int32_t pid,
+                                                                 const FileIdentity& file) = 0;
+  // The separate debug file of a binary, by its build ID. kNotFound: there is none.
+  virtual absl::StatusOr<std::shared_ptr<const ByteSource>> OpenDebug(
+      int32_t pid, const std::string& build_id) = 0;
+};
+
+}  // namespace lbrd::unwind

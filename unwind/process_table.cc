@@ -1,0 +1,99 @@
+#include "unwind/process_table.h"
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::unwind {
+namespace {
+
+std::string BuildIdHex(std::span<const std::byte> build_id) {
+  return absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(build_id.data()), build_id.size()));
+}
+
+}  // namespace
+
+const std::string& Process::Comm(int32_t tid) const {
+  static const std::string* const kUnknown = new std::string;
+  auto found = comms.find(tid);
+  // A thread without a name of its own that we heard of has its creator's, as in the kernel.
+  if (found == comms.end()) found = comms.find(pid);
+  return found == comms.end() ? *kUnknown : found->second;
+}
+
+Process& ProcessTable::Get(int32_t pid) {
+  std::unique_ptr<Entry>& entry = processes_[pid];
+  if (entry != nullptr) {
+    by_age_.splice(by_age_.begin(), by_age_, entry->age);
+    return entry->process;
+  }
+  by_age_.push_front(pid);
+  entry = std::make_unique<Entry>();
+  entry->age = by_age_.begin();
+  Process& process = entry->process;
+  process.pid = pid;
+  if (pid == 0) process.comms[0] = "swapper";  // the idle tasks, whose name no record tells
+  if (processes_.size() > kMaxProcesses) {
+    processes_.erase(by_age_.back());
+    by_age_.pop_back();
+    ++forgotten_;
+  }
+  return process;
+}
+
+void ProcessTable::Apply(const pmu::MmapRecord& record) {
+  if (!record.executable || record.kernel || record.length == 0 ||
+      record.start + record.length < record.start) {
+    return;
+  }
+  const FileIdentity identity{.path = std::string(record.path),
+                              .build_id = BuildIdHex(record.file.build_id),
+                              .major = record.file.major,
+                              .minor = record.file.minor,
+                              .inode = record.file.inode};
+  Get(record.pid).space.Map({.start = record.start,
+                             .end = record.start + record.length,
+                             .file_offset = record.file_offset,
+                             .binary = binaries_->Get(record.pid, identity)});
+}
+
+void ProcessTable::Apply(const pmu::CommRecord& record) {
+  Process& process = Get(record.pid);
+  if (record.exec) {
+    process.space.Clear();
+    process.comms.clear();
+  }
+  if (process.comms.size() < kMaxThreadsPerProcess) {
+    process.comms[record.tid] = std::string(record.comm);
+  }
+}
+
+void ProcessTable::Apply(const pmu::TaskRecord& record) {
+  if (record.exit) {
+    const auto found = processes_.find(record.pid);
+    if (found == processes_.end()) return;
+    found->second->process.comms.erase(record.tid);
+    // The group leader may exit before its threads: only the last thread takes the process along.
+    if (found->second->process.comms.empty()) {
+      by_age_.erase(found->second->age);
+      processes_.erase(found);
+    }
+    return;
+  }
+  if (record.pid != record.ppid) {
+    // A copy of the parent, from before either goes on; whatever had this pid is gone.
+    AddressSpace space = Get(record.ppid).space;
+    const std::string comm = Get(record.ppid).Comm(record.ptid);
+    Process& child = Get(record.pid);
+    child.space = std::move(space);
+    child.comms.clear();
+    child.comms[record.tid] = comm;
+    return;
+  }
+  Process& process = Get(record.pid);
+  if (process.comms.size() < kMaxThreadsPerProcess) {
+    process.comms[record.tid] = process.Comm(record.ptid);
+  }
+}
+
+}  // namespace lbrd::unwind

@@ -1,0 +1,54 @@
+// The processes a worker owns, kept up to date by their records in time order.
+//
+// Bounds: at most kMaxProcesses; the longest untouched is forgotten (and counted) beyond that.
+// Thread rules: one owner.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "pmu/record.h"
+#include "unwind/address_space.h"
+
+namespace lbrd::unwind {
+
+struct Process {
+  int32_t pid = -1;
+  AddressSpace space;
+  absl::flat_hash_map<int32_t, std::string> comms;  // by tid
+  const std::string& Comm(int32_t tid) const;       // empty: unknown
+};
+
+class ProcessTable {
+ public:
+  static constexpr size_t kMaxProcesses = 1u << 16;
+  static constexpr size_t kMaxThreadsPerProcess = 1u << 16;
+
+  // Borrows `binaries`.
+  explicit ProcessTable(BinaryCache* binaries) : binaries_(binaries) {}
+
+  void Apply(const pmu::MmapRecord& record);
+  void Apply(const pmu::CommRecord& record);
+  void Apply(const pmu::TaskRecord& record);
+
+  // The process of a sample; made (with nothing known) when it was never heard of.
+  Process& Get(int32_t pid);
+  size_t size() const { return processes_.size(); }
+  uint64_t forgotten() const { return forgotten_; }
+
+ private:
+  struct Entry {
+    Process process;
+    std::list<int32_t>::iterator age;
+  };
+  BinaryCache* const binaries_;
+  absl::flat_hash_map<int32_t, std::unique_ptr<Entry>> processes_;
+  std::list<int32_t> by_age_;  // youngest first
+  uint64_t forgotten_ = 0;
+};
+
+}  // namespace lbrd::unwind
