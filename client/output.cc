@@ -1,5 +1,6 @@
 #include "client/output.h"
 
+#include <google/protobuf/util/json_util.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 namespace lbrd::client {
 namespace {
 
-constexpr char kFormats[] = "table, svg, pprof, folded or jsonl";
+constexpr char kFormats[] = "table, svg, pprof, folded, jsonl or session";
 
 absl::StatusOr<std::string> RenderTable(const ProfileIndex& index) {
   const size_t width = TerminalWidth();
@@ -33,6 +34,19 @@ absl::StatusOr<std::string> RenderTable(const ProfileIndex& index) {
     absl::StrAppend(&text, RenderHotFunctions(*list, width), "\n");
   }
   return absl::StrCat(text, RenderSummary(index.session(), width), "\n");
+}
+
+// The session and its account as JSON, for programs.
+absl::StatusOr<std::string> RenderSession(const v1::Session& session) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  options.always_print_primitive_fields = true;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  if (!google::protobuf::util::MessageToJsonString(session, &text, options).ok()) {
+    return absl::InternalError("the session cannot be written as JSON");
+  }
+  return text;
 }
 
 absl::StatusOr<std::string> Render(const v1::GetProfileResponse& profile, OutputFormat format) {
@@ -59,6 +73,8 @@ absl::StatusOr<std::string> Render(const v1::GetProfileResponse& profile, Output
       return EncodePprof(*index);
     case OutputFormat::kFolded:
       return RenderFolded(*index);
+    case OutputFormat::kSession:
+      return RenderSession(profile.session());
     case OutputFormat::kJsonl:
       break;
   }
@@ -73,6 +89,7 @@ absl::StatusOr<OutputFormat> ParseFormat(const std::string& name) {
   if (name == "pprof") return OutputFormat::kPprof;
   if (name == "folded") return OutputFormat::kFolded;
   if (name == "jsonl") return OutputFormat::kJsonl;
+  if (name == "session") return OutputFormat::kSession;
   return absl::InvalidArgumentError(absl::StrCat("unknown format '", name, "'; use ", kFormats));
 }
 
@@ -81,10 +98,11 @@ absl::StatusOr<OutputFormat> FormatOfFile(const std::string& path) {
   if (absl::EndsWith(path, ".pb.gz") || absl::EndsWith(path, ".pprof")) return OutputFormat::kPprof;
   if (absl::EndsWith(path, ".folded")) return OutputFormat::kFolded;
   if (absl::EndsWith(path, ".jsonl")) return OutputFormat::kJsonl;
+  if (absl::EndsWith(path, ".json")) return OutputFormat::kSession;
   if (absl::EndsWith(path, ".txt")) return OutputFormat::kTable;
   return absl::InvalidArgumentError(absl::StrCat(
       "cannot tell the format of '", path,
-      "' by its ending (.svg, .pb.gz, .pprof, .folded, .jsonl, .txt); add --format ", kFormats));
+      "' by its ending (.svg, .pb.gz, .pprof, .folded, .jsonl, .json, .txt); add --format ", kFormats));
 }
 
 absl::StatusOr<std::vector<Output>> PlanOutputs(const std::vector<std::string>& paths,

@@ -11,11 +11,11 @@
 
 namespace lbrd::client {
 
-enum class OutputFormat { kTable, kFlameGraph, kPprof, kFolded, kJsonl };
+enum class OutputFormat { kTable, kFlameGraph, kPprof, kFolded, kJsonl, kSession };
 
-// "table", "svg", "pprof", "folded", "jsonl". kInvalidArgument lists them.
+// "table", "svg", "pprof", "folded", "jsonl", "session". kInvalidArgument lists them.
 absl::StatusOr<OutputFormat> ParseFormat(const std::string& name);
-// By ending: .svg, .pb.gz, .pprof, .folded, .jsonl, .txt (a table).
+// By ending: .svg, .pb.gz, .pprof, .folded, .jsonl, .json (the session's account), .txt (a table).
 absl::StatusOr<OutputFormat> FormatOfFile(const std::string& path);
 
 // Where output goes: files, "-" for standard output.

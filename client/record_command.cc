@@ -43,6 +43,7 @@ struct RecordFlags {
   SamplingFlags sampling;
   std::vector<std::string> outputs;
   std::string format;
+  bool table = false;
   std::vector<std::string> command;
 };
 
@@ -104,8 +105,9 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
     return absl::InvalidArgumentError(
         "say what to record: -a (the whole machine), -p PID, or -- COMMAND");
   }
-  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
   if (!outputs.ok()) return outputs.status();
+  if (flags.table && !flags.outputs.empty()) outputs->push_back({"-", OutputFormat::kTable});
 
   const absl::StatusOr<Client> client = Client::Connect(common.socket);
   if (!client.ok()) return client.status();
@@ -166,13 +168,15 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
   command
       ->add_option("-o,--output", flags->outputs,
                    "write a file, by its ending: .svg (flame graph), .pb.gz (pprof),\n"
-                   ".folded, .jsonl (every sample), .txt (table); may be given again")
+                   ".folded, .jsonl (every sample), .json (the session's account), .txt (table);\n"
+                      "may be given again")
       ->take_all()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--format", flags->format,
-                      "table, svg, pprof, folded or jsonl, whatever the file's ending;\n"
+                      "table, svg, pprof, folded, jsonl or session, whatever the file's ending;\n"
                       "without -o on standard output (default: table)");
+  command->add_flag("--table", flags->table, "with -o: print the table as well");
   command->add_option("command", flags->command, "after --: a command to run and record");
   command->footer(
       "Examples:\n"

@@ -84,13 +84,13 @@ void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
   command->add_option("-i,--input", flags->input, "the recording")->required();
   command
       ->add_option("-o,--output", flags->outputs,
-                   "write a file, by its ending: .svg, .pb.gz, .folded, .jsonl, .txt;\n"
+                   "write a file, by its ending: .svg, .pb.gz, .folded, .jsonl, .json, .txt;\n"
                    "may be given again")
       ->take_all()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--format", flags->format,
-                      "table, svg, pprof, folded or jsonl; without -o on standard output");
+                      "table, svg, pprof, folded, jsonl or session; without -o on standard output");
   command->add_option("--daemon", flags->daemon, "the lbrd to read it with (default: found)");
   command->footer(
       "Examples:\n"

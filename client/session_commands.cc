@@ -149,12 +149,12 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
   stop_command->add_option("NAME", stop->name, "its name: see lbrctl list")->required();
   stop_command
       ->add_option("-o,--output", stop->outputs,
-                   "write a file, by its ending: .svg, .pb.gz, .folded, .txt;\n"
+                   "write a file, by its ending: .svg, .pb.gz, .folded, .json, .txt;\n"
                    "may be given again")
       ->take_all()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  stop_command->add_option("--format", stop->format, "table, svg, pprof or folded");
+  stop_command->add_option("--format", stop->format, "table, svg, pprof, folded or session");
   stop_command->callback(
       [stop, &common, action] { *action = [stop, &common] { return Stop(common, *stop); }; });
 

@@ -46,6 +46,8 @@ struct PerfDataInfo {
   bool pipe_mode = false;
   bool compressed = false;
   std::vector<RecordedBuildId> build_ids;
+  // What a reader should be told about the recording as such, a sentence each.
+  std::vector<std::string> notes;
 };
 
 class PerfData : public RecordSource {

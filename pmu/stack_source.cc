@@ -80,8 +80,8 @@ absl::StatusOr<EventCode> BestEvent(Kernel& kernel, std::string* why_not_cycles)
     if (error != ENOENT && error != EOPNOTSUPP && error != ENODEV && error != EINVAL) {
       return ExplainOpenError(error, *cycles, "this machine");
     }
-    *why_not_cycles = absl::StrCat("no hardware PMU here: 'cycles' is refused (the kernel says: ",
-                                   strerror(error), ")");
+    *why_not_cycles =
+        absl::StrCat("no hardware PMU here (the kernel says: ", strerror(error), ")");
   } else {
     *why_not_cycles = std::string(cycles.status().message());
   }

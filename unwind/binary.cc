@@ -29,6 +29,8 @@ Binary::Binary(FileIdentity identity, ElfFile elf, FileSource* files, int32_t pi
   if (identity_.build_id.empty()) identity_.build_id = elf_->build_id();
 }
 
+bool Binary::has_file() const { return !NoFile(identity_.path); }
+
 std::optional<uint64_t> Binary::AddressOfOffset(uint64_t offset) const {
   return elf_.has_value() ? elf_->AddressOfOffset(offset) : std::nullopt;
 }

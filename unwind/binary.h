@@ -46,6 +46,8 @@ class Binary {
   const std::string& build_id() const { return identity_.build_id; }
   // Why the file could not be read; empty: it could.
   const std::string& problem() const { return problem_; }
+  // False: memory that no file is behind.
+  bool has_file() const;
   bool readable() const { return elf_.has_value(); }
   uint16_t machine() const { return elf_.has_value() ? elf_->machine() : 0; }
 

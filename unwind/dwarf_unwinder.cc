@@ -62,7 +62,8 @@ int FindProcInfo(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t* info, int 
   const Mapping* mapping = context->space->Find(ip);
   if (mapping == nullptr) return -UNW_ENOINFO;
   if (!mapping->binary->readable()) {
-    context->no_binary = true;
+    // Code made at run time has no file, and so no call frame information to be read.
+    context->no_binary = mapping->binary->has_file();
     return -UNW_ENOINFO;
   }
   const Binary::UnwindInfo* unwind = mapping->binary->unwind_info();

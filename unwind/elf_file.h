@@ -1,7 +1,8 @@
 // A bounds-checked reader of 64-bit little-endian ELF: just what unwinding and naming need.
 //
 // Input is hostile: every offset and size is checked against the source, every table is capped, and
-// only the sections asked for are read. Costs memory only for what is returned.
+// only the sections asked for are read. Costs memory only for what is returned. A missing or broken
+// section table is no error, as it does not keep a file from running: there are no sections then.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "unwind/file_source.h"
 
 namespace lbrd::unwind {
@@ -49,13 +51,14 @@ class ElfFile {
   const std::string& build_id() const { return build_id_; }  // lower-case hex; empty: none
   const std::vector<ElfSegment>& segments() const { return segments_; }
   const std::vector<ElfSection>& sections() const { return sections_; }
-  // PT_GNU_EH_FRAME, the address of .eh_frame_hdr; nullopt: none.
+  // PT_GNU_EH_FRAME, where .eh_frame_hdr is; nullopt: none, or not within the file.
   std::optional<ElfSegment> eh_frame_hdr() const { return eh_frame_hdr_; }
 
   const ElfSection* FindSection(absl::string_view name) const;
   // The section's bytes. SHT_NOBITS gives kNotFound; SHF_COMPRESSED gives kUnimplemented.
   absl::StatusOr<std::vector<std::byte>> Read(const ElfSection& section) const;
-  // The file-own virtual address of a file offset, by the PT_LOAD that holds it.
+  // The file-own virtual address of a file offset, by the PT_LOAD that holds it; the executable one
+  // where several do.
   std::optional<uint64_t> AddressOfOffset(uint64_t offset) const;
   std::optional<uint64_t> OffsetOfAddress(uint64_t address) const;
   const std::shared_ptr<const ByteSource>& bytes() const { return bytes_; }

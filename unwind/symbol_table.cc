@@ -1,0 +1,318 @@
+#include "unwind/symbol_table.h"
+
+#include <elf.h>
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <span>
+#include <tuple>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::unwind {
+namespace {
+
+constexpr absl::string_view kPltSuffix = "@plt";
+
+// Names may overlap in a string table; linkers share tails, but never as much as this allows.
+constexpr uint64_t kMaxNameBytesPerTableByte = 4;
+constexpr uint64_t kMaxExtraNameBytes = 64 << 10;
+
+struct Candidate {
+  uint64_t start;
+  uint64_t end;    // == start: the file gives no size
+  uint64_t limit;  // end of the section
+  absl::string_view name;
+  uint8_t rank;  // less is better
+  bool plt;
+};
+
+size_t LeadingUnderscores(absl::string_view name) {
+  return std::min(name.find_first_not_of('_'), name.size());
+}
+
+// By address, and the best name of each address first.
+bool Before(const Candidate& a, const Candidate& b) {
+  if (a.start != b.start) return a.start < b.start;
+  if (a.rank != b.rank) return a.rank < b.rank;
+  return std::tuple(LeadingUnderscores(a.name), a.name.size(), a.name) <
+         std::tuple(LeadingUnderscores(b.name), b.name.size(), b.name);
+}
+
+// Without "@VERSION" or "@@VERSION", which linkers append to names in .symtab.
+absl::string_view WithoutVersion(absl::string_view name) {
+  const size_t at = name.find('@');
+  if (at == 0 || at == absl::string_view::npos || name.front() == '?') return name;
+  return name.substr(0, at);
+}
+
+bool IsMappingSymbol(absl::string_view name) {
+  return absl::StartsWith(name, "$") || absl::StartsWith(name, ".L");
+}
+
+// Whether it names code; the section has been found executable.
+bool IsFunction(const Elf64_Sym& symbol, absl::string_view name) {
+  switch (ELF64_ST_TYPE(symbol.st_info)) {
+    case STT_FUNC:
+    case STT_GNU_IFUNC:
+      return true;
+    case STT_NOTYPE:
+      // Hand-written assembly often has no type and no size; local ones of these are jump labels.
+      return !IsMappingSymbol(name) &&
+             (symbol.st_size > 0 || ELF64_ST_BIND(symbol.st_info) != STB_LOCAL);
+    default:
+      return false;
+  }
+}
+
+uint8_t RankOf(const Elf64_Sym& symbol) {
+  const uint8_t label = ELF64_ST_TYPE(symbol.st_info) == STT_NOTYPE ? 3 : 0;
+  switch (ELF64_ST_BIND(symbol.st_info)) {
+    case STB_LOCAL:
+      return label + 2;
+    case STB_WEAK:
+      return label + 1;
+    default:
+      return label;
+  }
+}
+
+template <typename T>
+T Load(std::span<const std::byte> bytes, size_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
+}
+
+// nullopt: the name is not within the table.
+std::optional<absl::string_view> NameAt(std::span<const std::byte> strings, uint64_t offset) {
+  if (offset >= strings.size()) return std::nullopt;
+  const char* name = reinterpret_cast<const char*>(strings.data()) + offset;
+  const void* end = std::memchr(name, '\0', strings.size() - offset);
+  if (end == nullptr) return std::nullopt;
+  return absl::string_view(name, static_cast<const char*>(end) - name);
+}
+
+// Which executable section holds an address.
+class CodeSections {
+ public:
+  explicit CodeSections(const ElfFile& file) {
+    constexpr uint64_t kCode = SHF_ALLOC | SHF_EXECINSTR;
+    for (const ElfSection& section : file.sections()) {
+      if ((section.flags & kCode) == kCode && section.address + section.size > section.address) {
+        ranges_.emplace_back(section.address, section.address + section.size);
+      }
+    }
+    std::sort(ranges_.begin(), ranges_.end());
+  }
+
+  // The end of the section; nullopt: none holds `address`.
+  std::optional<uint64_t> EndOf(uint64_t address) const {
+    const auto after =
+        std::upper_bound(ranges_.begin(), ranges_.end(), std::pair(address, UINT64_MAX));
+    if (after == ranges_.begin() || address >= std::prev(after)->second) return std::nullopt;
+    return std::prev(after)->second;
+  }
+
+ private:
+  std::vector<std::pair<uint64_t, uint64_t>> ranges_;
+};
+
+// Collects what the files say; owns the bytes that the names are in.
+class SymbolReader {
+ public:
+  absl::Status ReadTable(const ElfFile& file, absl::string_view table_name) {
+    const ElfSection* table = file.FindSection(table_name);
+    // NOBITS: a debug file keeps the header of a .dynsym that stayed with the binary.
+    if (table == nullptr || table->type == SHT_NOBITS) return absl::OkStatus();
+    const absl::StatusOr<Strings> symbols = ReadWithStrings(file, *table);
+    if (!symbols.ok()) return symbols.status();
+
+    const CodeSections code(file);
+    uint64_t name_bytes_left =
+        symbols->strings.size() * kMaxNameBytesPerTableByte + kMaxExtraNameBytes;
+    const size_t count = symbols->table.size() / sizeof(Elf64_Sym);
+    for (size_t i = 0; i < count; ++i) {
+      const auto symbol = Load<Elf64_Sym>(symbols->table, i * sizeof(Elf64_Sym));
+      if (symbol.st_value == 0 || symbol.st_shndx == SHN_UNDEF ||
+          (symbol.st_shndx >= SHN_LORESERVE && symbol.st_shndx != SHN_XINDEX)) {
+        continue;
+      }
+      const std::optional<uint64_t> limit = code.EndOf(symbol.st_value);
+      if (!limit.has_value()) continue;
+      const std::optional<absl::string_view> name = NameAt(symbols->strings, symbol.st_name);
+      if (!name.has_value() || name->empty() || !IsFunction(symbol, *name)) continue;
+      if (name->size() > name_bytes_left || candidates_.size() >= SymbolTable::kMaxSymbols) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat(table_name, " holds more symbols than are kept"));
+      }
+      name_bytes_left -= name->size();
+      candidates_.push_back({.start = symbol.st_value,
+                             .end = symbol.st_value +
+                                    std::min<uint64_t>(symbol.st_size, *limit - symbol.st_value),
+                             .limit = *limit,
+                             .name = WithoutVersion(*name),
+                             .rank = RankOf(symbol),
+                             .plt = false});
+    }
+    return absl::OkStatus();
+  }
+
+  // One candidate for each address is left, sorted; PLT entries come in.
+  std::vector<Candidate> Finish(const ElfFile& binary) {
+    std::sort(candidates_.begin(), candidates_.end(), Before);
+    size_t kept = 0;
+    for (const Candidate& candidate : candidates_) {
+      if (kept > 0 && candidates_[kept - 1].start == candidate.start) {
+        Candidate& best = candidates_[kept - 1];
+        if (best.end == best.start) best.end = candidate.end;
+      } else {
+        candidates_[kept++] = candidate;
+      }
+    }
+    candidates_.resize(kept, Candidate{});
+    AddPltEntries(binary, kept);
+    std::inplace_merge(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(kept),
+                       candidates_.end(), Before);
+    // A PLT entry that has a symbol of its own keeps that.
+    candidates_.erase(std::unique(candidates_.begin(), candidates_.end(),
+                                  [](const Candidate& a, const Candidate& b) {
+                                    return a.start == b.start;
+                                  }),
+                      candidates_.end());
+    return std::move(candidates_);
+  }
+
+ private:
+  struct Strings {
+    std::vector<std::byte> table;
+    std::span<const std::byte> strings;  // of what `table` links to
+  };
+
+  // What the dynamic linker puts into a slot of the GOT: a named function's address, or that which
+  // the resolver at an address returns.
+  struct GotSlot {
+    absl::string_view name;
+    uint64_t resolver = 0;
+  };
+
+  absl::StatusOr<Strings> ReadWithStrings(const ElfFile& file, const ElfSection& table) {
+    if (table.link >= file.sections().size()) {
+      return absl::InvalidArgumentError(absl::StrCat(table.name, " links to no string table"));
+    }
+    absl::StatusOr<std::vector<std::byte>> bytes = file.Read(table);
+    if (!bytes.ok()) return bytes.status();
+    absl::StatusOr<std::vector<std::byte>> strings = file.Read(file.sections()[table.link]);
+    if (!strings.ok()) return strings.status();
+    string_tables_.push_back(*std::move(strings));
+    return Strings{.table = *std::move(bytes), .strings = string_tables_.back()};
+  }
+
+  absl::flat_hash_map<uint64_t, GotSlot> ReadGotSlots(const ElfFile& file) {
+    Strings symbols;
+    if (const ElfSection* table = file.FindSection(".dynsym")) {
+      absl::StatusOr<Strings> read = ReadWithStrings(file, *table);
+      if (read.ok()) symbols = *std::move(read);
+    }
+    absl::flat_hash_map<uint64_t, GotSlot> slots;
+    for (const absl::string_view name : {".rela.plt", ".rela.dyn", ".rela.iplt"}) {
+      const ElfSection* section = file.FindSection(name);
+      if (section == nullptr || section->type != SHT_RELA) continue;
+      const absl::StatusOr<std::vector<std::byte>> relocations = file.Read(*section);
+      if (!relocations.ok()) continue;
+      const size_t count = relocations->size() / sizeof(Elf64_Rela);
+      for (size_t i = 0; i < count; ++i) {
+        const auto relocation = Load<Elf64_Rela>(*relocations, i * sizeof(Elf64_Rela));
+        const uint64_t type = ELF64_R_TYPE(relocation.r_info);
+        if (type == R_X86_64_IRELATIVE) {
+          slots[relocation.r_offset] = {.name = {},
+                                        .resolver = static_cast<uint64_t>(relocation.r_addend)};
+        } else if (type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT) {
+          const uint64_t index = ELF64_R_SYM(relocation.r_info);
+          if (index >= symbols.table.size() / sizeof(Elf64_Sym)) continue;
+          const auto symbol = Load<Elf64_Sym>(symbols.table, index * sizeof(Elf64_Sym));
+          const std::optional<absl::string_view> target = NameAt(symbols.strings, symbol.st_name);
+          if (!target.has_value() || target->empty()) continue;
+          if (target->size() > plt_name_bytes_left_) return slots;
+          plt_name_bytes_left_ -= target->size();
+          slots[relocation.r_offset] = {.name = WithoutVersion(*target), .resolver = 0};
+        }
+      }
+    }
+    return slots;
+  }
+
+  // The GOT slot that the PLT entry at `entry` jumps through: `jmp *disp(%rip)`, after an optional
+  // endbr64, `mov $imm32, %r11d` (as mold makes them) and bnd prefix. nullopt: it is not such code.
+  static std::optional<uint64_t> JumpTarget(std::span<const std::byte> entry, uint64_t address) {
+    static constexpr unsigned char kEndbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+    static constexpr unsigned char kMovR11d[] = {0x41, 0xbb};
+    static constexpr unsigned char kBnd[] = {0xf2};
+    static constexpr unsigned char kJump[] = {0xff, 0x25};
+    size_t at = 0;
+    const auto skip = [&](std::span<const unsigned char> code) {
+      if (entry.size() - at < code.size() ||
+          std::memcmp(entry.data() + at, code.data(), code.size()) != 0) {
+        return false;
+      }
+      at += code.size();
+      return true;
+    };
+    skip(kEndbr64);
+    if (skip(kMovR11d)) at = std::min(at + sizeof(uint32_t), entry.size());
+    skip(kBnd);
+    if (!skip(kJump) || entry.size() - at < sizeof(int32_t)) return std::nullopt;
+    const auto displacement = Load<int32_t>(entry, at);
+    return address + at + sizeof displacement + static_cast<uint64_t>(int64_t{displacement});
+  }
+
+  // candidates_[0, sorted) are the symbols, by address.
+  absl::string_view NameAtAddress(uint64_t address, size_t sorted) const {
+    const auto end = candidates_.begin() + static_cast<ptrdiff_t>(sorted);
+    const auto found =
+        std::lower_bound(candidates_.begin(), end, address,
+                         [](const Candidate& c, uint64_t value) { return c.start < value; });
+    return found != end && found->start == address ? found->name : absl::string_view();
+  }
+
+  void AddPltEntries(const ElfFile& file, size_t sorted) {
+    if (file.machine() != EM_X86_64) return;
+    absl::flat_hash_map<uint64_t, GotSlot> slots;
+    for (const absl::string_view section_name : {".plt", ".plt.sec", ".plt.got", ".iplt"}) {
+      const ElfSection* section = file.FindSection(section_name);
+      if (section == nullptr || section->address + section->size < section->address) continue;
+      const absl::StatusOr<std::vector<std::byte>> code = file.Read(*section);
+      if (!code.ok()) continue;
+      if (slots.empty()) slots = ReadGotSlots(file);
+      const uint64_t entry_size = section->entry_size == 8 ? 8 : 16;
+      for (uint64_t at = 0; code->size() - at >= entry_size; at += entry_size) {
+        const std::optional<uint64_t> slot =
+            JumpTarget(std::span(*code).subspan(at, entry_size), section->address + at);
+        const auto found = slot.has_value() ? slots.find(*slot) : slots.end();
+        if (found == slots.end() || candidates_.size() >= SymbolTable::kMaxSymbols) continue;
+        const absl::string_view name = found->second.name.empty()
+                                           ? NameAtAddress(found->second.resolver, sorted)
+                                           : found->second.name;
+        if (name.empty()) continue;
+        const uint64_t start = section->address + at;
+        candidates_.push_back({.start = start,
+                               .end = start + entry_size,
+                               .limit = section->address + section->size,
+                               .name = name,
+                               .rank = UINT8_MAX,
+                               .plt = true});
+      }
+    }
+    std::sort(candidates_.begin() + static_cast<ptrdiff_t>(sorted), candidates_.end(), Before);
+  }
+
+  std::vector<Candidate> candidates_;
+  std::list<std::vector<std::byte>> string_tables_;
+};
+
+}  // namespace

@@ -7,7 +7,7 @@
 Looked at are samples whose leaf is a user-mode frame in a_leaf or b_leaf. Their user frames must be exactly
 a_leaf, a20 ... a1, main (b_leaf, b12 ... b1, main), then libc's start frames. After _start, more may follow: what the
 process was before exec stays at the bottom of its LBR (--strict forbids it). A process with a_rec in its stacks is
-the one that recurses; of its stacks, only those called complete are checked.
+the one that recurses deeper than the LBR reaches: its stacks may be anything but falsely complete.
 
 Exits 0 when, of both programs, at least --percent of at least --least samples are full, and of those that are not,
 next to none (less than the rest of --percent) was called complete.
@@ -102,13 +102,6 @@ def judge(sample, chain, strict):
     return None
 
 
-def judge_recursion(sample, depth):
-    """For a stack that is called complete: None when it has the right depth."""
-    symbols = sample.symbols
-    right = ["a_leaf"] + ["a_rec"] * (depth + 1) + ["main"]
-    return None if symbols[: len(right)] == right else "wrong frame"
-
-
 class Tally:
     def __init__(self):
         self.samples = 0
@@ -134,16 +127,12 @@ class Tally:
 def tally(samples, options):
     samples = [s for s in samples if s.symbols and s.symbols[0] in ("a_leaf", "b_leaf")]
     recursing = {s.pid for s in samples if "a_rec" in s.symbols}
+    recursion = ["a_leaf"] + ["a_rec"] * (options.recursion + 1) + ["main"]
     tallies = {"a": Tally(), "b": Tally(), RECURSION: Tally()}
     for sample in samples:
-        program = sample.symbols[0][0]
-        if sample.pid not in recursing:
-            tallies[program].add(sample, judge(sample, CHAINS[program], options.strict))
-        elif sample.complete:
-            tallies[RECURSION].add(sample, judge_recursion(sample, options.recursion))
-        else:
-            # Deeper than the LBR: where it was cut is not known, and nobody says so.
-            tallies[RECURSION].add(sample, "cut")
+        program = RECURSION if sample.pid in recursing else sample.symbols[0][0]
+        chain = recursion if program == RECURSION else CHAINS[program]
+        tallies[program].add(sample, judge(sample, chain, options.strict))
     return tallies
 
 
@@ -152,20 +141,18 @@ def print_row(by, program, t):
     print(f"{by:12}{program:12}{t.samples:>8}{t.full:>8}{t.percent():>8.2f}{kinds}{t.falsely_complete:>18}")
 
 
-def passed(program, t, options):
-    """Prints why not."""
-    rest = 100 - options.percent
-    if program != RECURSION and t.samples < options.least:
-        print(f"{program}: {t.samples} samples, at least {options.least} are wanted")
-        return False
-    good = t.full + (t.kinds["cut"] + t.kinds["leaf only"] if options.allow_cut or program == RECURSION else 0)
-    if t.samples and 100 * good / t.samples < options.percent:
-        print(f"{program}: {100 * good / t.samples:.2f} % are right, at least {options.percent:g} % are wanted")
-        return False
-    if t.samples and 100 * t.falsely_complete / t.samples > rest:
-        print(f"{program}: {t.falsely_complete} of {t.samples} were called complete and are not")
-        return False
-    return True
+def failures(program, t, options):
+    """What is wrong with a program's samples, in words."""
+    if t.samples and 100 * t.falsely_complete / t.samples > 100 - options.percent:
+        yield f"{t.falsely_complete} of {t.samples} were called complete and are not"
+    # The recursion is deeper than the LBR: nobody has to have all of it.
+    if program == RECURSION:
+        return
+    if t.samples < options.least:
+        yield f"{t.samples} samples, at least {options.least} are wanted"
+    right = t.full + (t.kinds["cut"] + t.kinds["leaf only"] if options.allow_cut else 0)
+    if t.samples and 100 * right / t.samples < options.percent:
+        yield f"{100 * right / t.samples:.2f} % are right, at least {options.percent:g} % are wanted"
 
 
 def main():
@@ -199,8 +186,10 @@ def main():
         for kind, symbols in t.examples.items():
             if program != RECURSION or kind != "cut":
                 print(f"example of {program}, {kind}: {' < '.join(s or '?' for s in symbols)}")
-    good = [passed(program, t, options) for program, t in ours.items()]
-    return 0 if all(good) else 1
+    wrong = [f"{program}: {what}" for program, t in ours.items() for what in failures(program, t, options)]
+    for line in wrong:
+        print(line)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

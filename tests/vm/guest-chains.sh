@@ -48,9 +48,11 @@ with_lbrd() {
 
 with_perf() {
   echo "run-lbr: recording with stock perf"
-  perf record -q -a -c 1000003 -e cycles --call-graph lbr -o perf.data -- sleep "$seconds" >perf.log 2>&1 &
+  # perf starts its command when its events are enabled.
+  perf record -q -a -c 1000003 -e cycles --call-graph lbr -o perf.data -- \
+    sh -c "touch /tmp/perf-records; sleep $seconds" >perf.log 2>&1 &
   record=$!
-  sleep 1
+  wait_for "stock perf's recording" 60 test -e /tmp/perf-records
   chains
   wait $record
   put perf.log

@@ -1,6 +1,5 @@
 #include "client/hot_functions.h"
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/utf8.h"
