@@ -212,29 +212,23 @@ bool EventSet::PeekRing(const perf_event_header* header, SampleId* who, uint32_t
   *event = header->type == PERF_RECORD_SAMPLE ? kSampling : kSideBand;
   // Both formats end records that are not samples with the same sample_id.
   absl::StatusOr<SampleId> peeked = PeekRecord(header, events_[*event].format);
-  if (!peeked.ok()) {
-    undecodable_.fetch_add(1, std::memory_order_relaxed);
-    return false;
-  }
+  if (!peeked.ok()) return false;
   *who = *peeked;
   return true;
 }
 
 absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
   const RingOrder::Next* next = order_->Pop();
-  if (next == nullptr) {
-    if (finished_) {
-      order_->ReleaseAll();
-      return ReadResult::kEnd;
-    }
+  if (next == nullptr && !finished_) {
     order_->BeginRound(kernel_.Now());
     next = order_->Pop();
-    if (next == nullptr) {
-      order_->ReleaseAll();
-      return ReadResult::kIdle;
-    }
   }
   late_.store(order_->late(), std::memory_order_relaxed);
+  undecodable_.store(order_->malformed(), std::memory_order_relaxed);
+  if (next == nullptr) {
+    order_->ReleaseAll();
+    return finished_ ? ReadResult::kEnd : ReadResult::kIdle;
+  }
   out->header = next->header;
   out->event = next->event;
   out->who = next->who;
@@ -244,15 +238,22 @@ absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
     other_records_.fetch_add(1, std::memory_order_relaxed);
     if (next->header->type == PERF_RECORD_THROTTLE) {
       throttled_.fetch_add(1, std::memory_order_relaxed);
-    } else if (next->header->type == PERF_RECORD_LOST) {
-      // Records of any kind, until Finish() reads the exact counts per event.
+    } else if (next->header->type == PERF_RECORD_LOST ||
+               next->header->type == PERF_RECORD_LOST_SAMPLES) {
       const absl::StatusOr<Record> record = DecodeRecord(next->header, events_[next->event].format);
-      if (record.ok()) {
-        lost_samples_.fetch_add(std::get<LostRecord>(*record).count, std::memory_order_relaxed);
-      }
+      if (record.ok()) CountLost(std::get<LostRecord>(*record));
     }
   }
   return ReadResult::kRecord;
+}
+
+void EventSet::CountLost(const LostRecord& lost) {
+  // Lost within the PMU, before any ring: no event's own count has them.
+  if (lost.samples_only) lost_in_pmu_ += lost.count;
+  // Else records of any kind: good enough until Finish() has read the exact counts per event.
+  if (lost.samples_only || !lost_is_exact_) {
+    lost_samples_.fetch_add(lost.count, std::memory_order_relaxed);
+  }
 }
 
 void EventSet::Wait(absl::Duration timeout) {
@@ -304,7 +305,8 @@ void EventSet::ReadCounts() {
   }
   kernel_count_ = count;
   if (has_lost) {
-    lost_samples_ = lost_samples;
+    lost_is_exact_ = true;
+    lost_samples_ = lost_samples + lost_in_pmu_;
     lost_other_ = lost_other;
   }
 }

@@ -85,6 +85,7 @@ class EventSet : public RecordSource {
   void CollectForked(absl::flat_hash_set<int32_t>* tids);
   absl::Status Enable(bool sampling);
   void ReadCounts();
+  void CountLost(const LostRecord& lost);
   bool PeekRing(const perf_event_header* header, SampleId* who, uint32_t* event);
 
   Kernel& kernel_;
@@ -99,6 +100,8 @@ class EventSet : public RecordSource {
   int signal_fd_ = -1;
   int pid_fd_ = -1;
   bool finished_ = false;
+  bool lost_is_exact_ = false;
+  uint64_t lost_in_pmu_ = 0;
   bool enable_on_exec_ = false;
   std::atomic<bool> target_gone_ = false;
 

@@ -2,12 +2,13 @@
 //
 // A recording is what `perf record` read from its rings, ring after ring, round after round: many
 // short runs, each ordered in itself. Runs are kept as lists, and a heap of runs by their next
-// record's time merges them: O(1) to add a record that goes on in time, O(log runs) to take one out.
+// record's time merges them: O(1) to add a record that goes on in time, O(log runs) to take one
+// out.
 //
-// When a record may be taken out is perf's own rule. PERF_RECORD_FINISHED_ROUND says that every ring
-// has been read once. What the previous round had seen had a whole round for its elders to arrive, so
-// the end of a round lets everything go up to the youngest time of the round before it. What still
-// comes too late is counted, never reordered in silence.
+// When a record may be taken out is perf's own rule. PERF_RECORD_FINISHED_ROUND says that every
+// ring has been read once. What the previous round had seen had a whole round for its elders to
+// arrive, so the end of a round lets everything go up to the youngest time of the round before it.
+// What still comes too late is counted, never reordered in silence.
 //
 // Holds 32 bytes a record; bounding their number is the caller's business (see Pop). Thread rules:
 // one thread.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -14,52 +13,44 @@
 #include "pmu/perf_data_format.h"
 #include "pmu/perf_data_header.h"
 #include "pmu/perf_data_input.h"
+#include "pmu/perf_data_stream.h"
 #include "pmu/record_chunks.h"
-#include "pmu/zstd_stream.h"
 
 namespace lbrd::pmu {
 namespace {
 
 constexpr uint64_t kLargestChunk = uint64_t{1} << 20;
 constexpr uint64_t kSmallestChunk = 2 * uint64_t{kMaxRecordBytes};
-// So that a few runs of records can wait without filling everything with chunks hardly used.
+// Records that wait keep their chunk alive, so the limit must be many chunks.
 constexpr uint64_t kChunksWithinLimit = 16;
-constexpr size_t kWord = sizeof(uint64_t);
 
 size_t ChunkBytes(const PerfDataOptions& options) {
   return std::clamp(options.max_pending_bytes / kChunksWithinLimit, kSmallestChunk, kLargestChunk);
-}
-
-std::span<const std::byte> Payload(const perf_event_header* header) {
-  return std::span(reinterpret_cast<const std::byte*>(header + 1), header->size - sizeof(*header));
 }
 
 bool IsDummy(const perf_event_attr& attr) {
   return attr.type == PERF_TYPE_SOFTWARE && attr.config == PERF_COUNT_SW_DUMMY;
 }
 
-// What the records say about loss; see the comment of PerfData.
-struct LossCounts {
-  std::atomic<uint64_t> ring_records{0};     // PERF_RECORD_LOST
-  std::atomic<uint64_t> pmu_samples{0};      // PERF_RECORD_LOST_SAMPLES by the kernel
-  std::atomic<uint64_t> counted_samples{0};  // the same by perf, of events that sample
-  std::atomic<uint64_t> counted_other{0};    // and of dummy events
+// A count with one writer and any number of readers.
+class Count {
+ public:
+  void Add(uint64_t by) { Set(value() + by); }
+  void Set(uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
 };
-
-void Increase(std::atomic<uint64_t>& count, uint64_t by = 1) {
-  count.fetch_add(by, std::memory_order_relaxed);
-}
-
-uint64_t Value(const std::atomic<uint64_t>& count) { return count.load(std::memory_order_relaxed); }
 
 class PerfDataReader final : public PerfData {
  public:
   PerfDataReader(std::unique_ptr<PerfDataInput> input, const PerfDataOptions& options)
       : input_(std::move(input)),
-        max_pending_bytes_(options.max_pending_bytes),
         pool_(ChunkBytes(options)),
-        outer_(&pool_),
-        inner_(&pool_) {}
+        stream_(input_.get(), &pool_),
+        max_bytes_(std::min(options.max_pending_bytes, UINT64_MAX / 2) +
+                   PerfDataStream::kChunks * pool_.chunk_bytes()) {}
 
   absl::Status ReadHeader();
 
@@ -75,107 +66,105 @@ class PerfDataReader final : public PerfData {
   SourceStats stats() const override;
 
   const PerfDataInfo& info() const override { return info_; }
-  uint64_t bytes_read() const override { return Value(bytes_read_); }
+  uint64_t bytes_read() const override { return bytes_read_.value(); }
   uint64_t bytes_total() const override { return bytes_total_; }
 
  private:
   // Reads up to the first record of the recording proper, so that events and names are final.
   absl::Status ReadPreamble();
-  // Makes the next record of the recording, or of compressed data in it, current. false: the end.
-  absl::StatusOr<bool> Advance();
-  absl::StatusOr<bool> AdvanceOuter();
-  absl::StatusOr<bool> AdvanceInner();
-  // Reads on. false: the input has ended.
-  absl::StatusOr<bool> Fill();
-  absl::Status SkipPayload(uint64_t bytes);
-  // What is left at the end of the input: nothing, or part of a record.
-  absl::Status CheckEnd();
-  absl::Status AtOffset(const absl::Status& status) const;
-
-  // Acts on the current record. true: it is one of the kernel's, and `*record` says where it is.
+  // Makes the stream's next record current; false: there is none, and end_status_ says why.
+  bool Advance();
+  // Acts on the current record. true: it is one of the kernel's, to be handed out as *record.
   absl::StatusOr<bool> Process(PendingRecord* record);
-  bool ProcessKernelRecord(PendingRecord* record);
-  absl::Status ProcessPerfRecord();
-  absl::Status AddEvent();
-  void NameEvent();
-  absl::Status StartDecompression();
+  bool ProcessKernelRecord(const perf_event_header* header, PendingRecord* record);
+  absl::Status ProcessPerfRecord(const perf_event_header* header);
+  absl::Status AddEvent(std::span<const std::byte> payload);
+  void NameEvent(std::span<const std::byte> payload);
+  void TakeFeature(std::span<const std::byte> payload);
 
-  void Keep(const PendingRecord& record);
-  bool OverLimit() const { return pool_.bytes_in_use() + pending_.bytes() > max_pending_bytes_; }
+  bool OverLimit() const { return pool_.bytes_in_use() + pending_.bytes() > max_bytes_; }
   void HandOut(const PendingRecord& record, RawRecord* out);
   void CountLoss(const RawRecord& record);
-  RecordAssembler& current() { return decompressing_ ? inner_ : outer_; }
+  void End(const absl::Status& status);
 
-  std::unique_ptr<PerfDataInput> input_;
-  const uint64_t max_pending_bytes_;
+  const std::unique_ptr<PerfDataInput> input_;
   PerfDataInfo info_;
   PerfDataEvents events_;
-  PerfDataRange range_;
+  bool events_known_ = false;
+  uint64_t begin_ = 0;  // offset of the first record
   uint64_t bytes_total_ = 0;
 
-  ChunkPool pool_;  // outlives its users, below
-  RecordAssembler outer_;
-  RecordAssembler inner_;  // what zstd_ makes of the record at the front of outer_
-  ZstdStream zstd_;
-  bool decompressing_ = false;
-  bool taken_ = true;            // the current record is done with
-  uint64_t filled_to_ = 0;       // in the input: the end of what outer_ has got
-  bool in_preamble_ = false;
+  ChunkPool pool_;
+  PerfDataStream stream_;
+  const uint64_t max_bytes_;
   PendingRecords pending_;
+  uint32_t held_chunk_ = ChunkPool::kNone;  // of the record that the caller holds
   bool ended_ = false;
   absl::Status end_status_;
-  uint32_t held_chunk_ = ChunkPool::kNone;  // of the record that the caller holds
 
   std::atomic<bool> stopped_{false};
-  std::atomic<uint64_t> bytes_read_{0};
-  std::atomic<uint64_t> samples_{0};
-  std::atomic<uint64_t> other_records_{0};
-  std::atomic<uint64_t> late_{0};
-  std::atomic<uint64_t> undecodable_{0};
-  std::atomic<uint64_t> throttled_{0};
-  LossCounts loss_;
+  Count bytes_read_;
+  Count samples_;
+  Count other_records_;
+  Count late_;
+  Count undecodable_;
+  Count throttled_;
+  // See PerfData: what the rings lost, what PMU drivers lost, and perf's final counts.
+  Count ring_lost_;
+  Count pmu_lost_;
+  Count final_lost_samples_;
+  Count final_lost_other_;
 };
 
 absl::Status PerfDataReader::ReadHeader() {
   const absl::StatusOr<PerfDataRange> range = ReadPerfDataHeader(*input_, &info_, &events_);
   if (!range.ok()) return range.status();
-  range_ = *range;
-  filled_to_ = range_.begin;
-  if (input_->seekable()) {
-    bytes_total_ = std::min(range_.end, input_->size()) - range_.begin;
-  }
-  if (info_.pipe_mode) {
-    const absl::Status status = ReadPreamble();
-    if (!status.ok()) return status;
-  }
-  const absl::Status status = events_.Finish();
+  begin_ = range->begin;
+  if (input_->seekable()) bytes_total_ = std::min(range->end, input_->size()) - begin_;
+  stream_.Start(*range);
+  absl::Status status;
+  if (info_.pipe_mode) status = ReadPreamble();
+  if (!status.ok()) return status;
+  status = events_.Finish();
   if (!status.ok()) return input_->Error(status.code(), status.message());
+  events_known_ = true;
   return absl::OkStatus();
 }
 
 absl::Status PerfDataReader::ReadPreamble() {
-  // Side-band that perf made up has no time and may stand before the last event's name.
-  in_preamble_ = true;
-  while (!OverLimit()) {
-    const absl::StatusOr<bool> more = Advance();
-    if (!more.ok()) return more.status();
-    if (!*more) return CheckEnd();
-    const uint32_t type = outer_.header()->type;
-    if (type == PERF_RECORD_SAMPLE || type == kPerfCompressed || type == kPerfCompressed2 ||
-        type == kPerfFinishedRound || type == kPerfFinishedInit) {
-      break;
-    }
-    if (type < kFirstPerfRecordType && events_.list().empty()) break;  // there will be none
+  while (!OverLimit() && Advance()) {
+    const uint32_t type = stream_.header()->type;
+    // Records that perf made up have no time, and may stand before the last event's name.
     PendingRecord record;
     const absl::StatusOr<bool> kernel = Process(&record);
     if (!kernel.ok()) return kernel.status();
     if (*kernel) {
-      Keep(record);
-      if (record.time != 0) break;
+      pool_.AddUser(record.chunk);
+      pending_.Add(record);
+    }
+    if (events_.list().empty() && type < kFirstPerfRecordType) break;
+    if (type == PERF_RECORD_SAMPLE || type == kPerfFinishedRound || type == kPerfFinishedInit ||
+        record.time != 0) {
+      break;
     }
   }
-  in_preamble_ = false;
-  return absl::OkStatus();
+  // What is wrong behind the events is Next()'s to tell.
+  return events_.list().empty() ? end_status_ : absl::OkStatus();
+}
+
+bool PerfDataReader::Advance() {
+  const absl::StatusOr<bool> more = stream_.Next();
+  bytes_read_.Set(stream_.offset() - begin_);
+  if (more.ok() && *more) return true;
+  End(more.status());
+  return false;
+}
+
+void PerfDataReader::End(const absl::Status& status) {
+  ended_ = true;
+  end_status_ = status;
+  if (stream_.cut_off()) AddNote("the last record is not whole and was left out", &info_);
+  pending_.ReleaseAll();
 }
 
 absl::StatusOr<ReadResult> PerfDataReader::Next(RawRecord* out) {
@@ -184,17 +173,166 @@ absl::StatusOr<ReadResult> PerfDataReader::Next(RawRecord* out) {
   for (;;) {
     if (stopped_.load(std::memory_order_relaxed)) return ReadResult::kEnd;
     if (pending_.Pop(OverLimit(), &record)) break;
-    if (ended_) {
-      if (!end_status_.ok()) return end_status_;
-      return ReadResult::kEnd;
+    if (ended_ && !end_status_.ok()) return end_status_;
+    if (ended_) return ReadResult::kEnd;
+    if (!Advance()) continue;
+    const absl::StatusOr<bool> kernel = Process(&record);
+    if (!kernel.ok()) {
+      End(kernel.status());
+      continue;
     }
-    absl::StatusOr<bool> kernel = Advance();
-    if (kernel.ok() && *kernel) {
-      kernel = Process(&record);
-      if (kernel.ok() && !*kernel) continue;
-    } else if (kernel.ok()) {
-      kernel = CheckEnd();  // an error, or nothing
-      ...
-    }
+    if (!*kernel) continue;
+    pool_.AddUser(record.chunk);
+    if (record.time == 0) break;  // there is no other order than the file's
+    pending_.Add(record);
+  }
+  HandOut(record, out);
+  return ReadResult::kRecord;
+}
+
+absl::StatusOr<bool> PerfDataReader::Process(PendingRecord* record) {
+  const perf_event_header* header = stream_.header();
+  if (header->type < kFirstPerfRecordType) return ProcessKernelRecord(header, record);
+  const absl::Status status = ProcessPerfRecord(header);
+  if (!status.ok()) return stream_.ErrorHere(status.code(), status.message());
+  return false;
+}
+
+bool PerfDataReader::ProcessKernelRecord(const perf_event_header* header, PendingRecord* record) {
+  const std::optional<uint32_t> event = events_.EventOf(header);
+  if (header->type == 0 || !event || *event >= events_.list().size()) {
+    undecodable_.Add(1);
+    return false;
+  }
+  const absl::StatusOr<SampleId> who = PeekRecord(header, events_.list()[*event].format);
+  if (!who.ok()) {
+    undecodable_.Add(1);
+    return false;
+  }
+  // perf itself takes both for "no time".
+  const bool timed = who->time != 0 && who->time != UINT64_MAX;
+  *record = {
+      .time = timed ? who->time : 0, .header = header, .chunk = stream_.chunk(), .event = *event};
+  return true;
+}
+
+absl::Status PerfDataReader::ProcessPerfRecord(const perf_event_header* header) {
+  const std::span<const std::byte> payload(reinterpret_cast<const std::byte*>(header + 1),
+                                           header->size - sizeof(*header));
+  switch (header->type) {
+    case kPerfFinishedRound:
+      pending_.EndRound();
+      break;
+    case kPerfHeaderAttr:
+      if (info_.pipe_mode) return AddEvent(payload);
+      break;
+    case kPerfEventUpdate:
+      NameEvent(payload);
+      break;
+    case kPerfHeaderFeature:
+      TakeFeature(payload);
+      break;
+    case kPerfHeaderBuildId:
+      if (!ReadBuildId(header->misc, payload, &info_)) {
+        AddNote("a build ID is malformed and was left out", &info_);
+      }
+      break;
+    default:
+      break;  // of no use here, or unknown: perf too skips what it does not know
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PerfDataReader::AddEvent(std::span<const std::byte> payload) {
+  if (events_known_) {
+    return absl::UnimplementedError("an event is added in the middle of the recording");
+  }
+  const uint64_t attr_bytes =
+      std::min<uint64_t>(PerfDataEvents::AttrBytes(payload), payload.size());
+  return events_.Add(payload, payload.subspan(attr_bytes));
+}
+
+void PerfDataReader::NameEvent(std::span<const std::byte> payload) {
+  FieldReader in(payload);
+  const uint64_t what = in.U64();
+  const uint64_t id = in.U64();
+  if (!events_known_ && what == kEventUpdateName) events_.NameById(id, in.Text());
+}
+
+void PerfDataReader::TakeFeature(std::span<const std::byte> payload) {
+  FieldReader in(payload);
+  const uint64_t feature = in.U64();
+  if (!in.ok() || feature >= kFeatureBits) return;
+  if (feature == kFeatureEventDesc && events_known_) return;  // others may be reading the names
+  const bool whole =
+      ReadFeature(static_cast<uint32_t>(feature), in.Bytes(in.left()), &info_, &events_);
+  if (!whole) NoteMalformedFeature(static_cast<uint32_t>(feature), &info_);
+}
+
+void PerfDataReader::HandOut(const PendingRecord& record, RawRecord* out) {
+  held_chunk_ = record.chunk;
+  out->header = record.header;
+  out->event = record.event;
+  // Looked at once already, when it was read.
+  out->who = *PeekRecord(record.header, events_.list()[record.event].format);
+  late_.Set(pending_.late());
+  if (record.header->type == PERF_RECORD_SAMPLE) {
+    samples_.Add(1);
+    return;
+  }
+  other_records_.Add(1);
+  switch (record.header->type) {
+    case PERF_RECORD_THROTTLE:
+      throttled_.Add(1);
+      break;
+    case PERF_RECORD_LOST:
+    case PERF_RECORD_LOST_SAMPLES:
+      CountLoss(*out);
+      break;
+    default:
+      break;
   }
 }
+
+void PerfDataReader::CountLoss(const RawRecord& record) {
+  const SourceEvent& event = events_.list()[record.event];
+  const absl::StatusOr<Record> decoded = DecodeRecord(record.header, event.format);
+  if (!decoded.ok()) return;
+  const LostRecord& lost = std::get<LostRecord>(*decoded);
+  if (!lost.samples_only) {
+    ring_lost_.Add(lost.count);
+  } else if (lost.who.time != 0) {
+    pmu_lost_.Add(lost.count);
+  } else if ((record.header->misc & kMiscLostSamplesBpf) == 0) {
+    (IsDummy(event.attr) ? final_lost_other_ : final_lost_samples_).Add(lost.count);
+  }
+}
+
+SourceStats PerfDataReader::stats() const {
+  SourceStats stats;
+  stats.samples = samples_.value();
+  stats.other_records = other_records_.value();
+  stats.lost_other = final_lost_other_.value();
+  // Of what the rings lost, all that is not known to be something else counts as samples.
+  const uint64_t ring = ring_lost_.value();
+  const uint64_t ring_samples = ring - std::min(ring, stats.lost_other);
+  stats.lost_samples = pmu_lost_.value() + std::max(ring_samples, final_lost_samples_.value());
+  stats.late_records = late_.value();
+  stats.undecodable = undecodable_.value();
+  stats.throttled = throttled_.value();
+  return stats;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PerfData>> PerfData::Open(const std::string& path,
+                                                         const PerfDataOptions& options) {
+  absl::StatusOr<std::unique_ptr<PerfDataInput>> input = PerfDataInput::Open(path);
+  if (!input.ok()) return input.status();
+  auto reader = std::make_unique<PerfDataReader>(*std::move(input), options);
+  const absl::Status status = reader->ReadHeader();
+  if (!status.ok()) return status;
+  return reader;
+}
+
+}  // namespace lbrd::pmu

@@ -50,6 +50,15 @@ struct PerfDataInfo {
   std::vector<std::string> notes;
 };
 
+// Loss, as stats() has it: PERF_RECORD_LOST counts what the rings had no room for, of any kind.
+// PERF_RECORD_LOST_SAMPLES with a time is a PMU driver's, and adds to that; without one it is
+// perf's final count per event, and counts again what the rings had lost, so of these two the
+// larger holds. perf's count for a dummy event is lost_other.
+//
+// Order: records without a time (those that perf makes up for what ran before) are handed out when
+// they are read, before timed ones that wait; see pending_records.h for the rest.
+//
+// Finish() and Interrupt() both end the source: Next() then says kEnd.
 class PerfData : public RecordSource {
  public:
   // Opens `path` ("-": standard input, pipe mode only).
@@ -57,7 +66,8 @@ class PerfData : public RecordSource {
   // kUnimplemented: one that this build does not read (foreign byte order, an unknown version).
   static absl::StatusOr<std::unique_ptr<PerfData>> Open(const std::string& path,
                                                         const PerfDataOptions& options = {});
-  // What is known so far: in pipe mode features arrive as records, so it grows while reading.
+  // What is known so far: in pipe mode build IDs stand at the end, and a note may come at any time,
+  // so it grows while reading. Called by the reading thread.
   virtual const PerfDataInfo& info() const = 0;
   // Bytes consumed and bytes in all (0: unknown, a pipe), for a progress bar. Any thread.
   virtual uint64_t bytes_read() const = 0;

@@ -26,9 +26,9 @@ constexpr const char* kHardwareNames[] = {"cycles",
                                           "stalled-cycles-backend",
                                           "ref-cycles"};
 constexpr const char* kSoftwareNames[] = {
-    "cpu-clock",    "task-clock",       "page-faults",      "context-switches",
-    "cpu-migrations", "minor-faults",   "major-faults",     "alignment-faults",
-    "emulation-faults", "dummy",        "bpf-output",       "cgroup-switches"};
+    "cpu-clock",        "task-clock",   "page-faults",  "context-switches",
+    "cpu-migrations",   "minor-faults", "major-faults", "alignment-faults",
+    "emulation-faults", "dummy",        "bpf-output",   "cgroup-switches"};
 
 std::string NameOf(const perf_event_attr& attr) {
   // On machines with several kinds of cores the upper half of a generic event's config says which.
@@ -118,8 +118,7 @@ absl::Status PerfDataEvents::Finish() {
   // Without ids in one place a record's layout cannot be known before its event, nor the reverse.
   for (const SourceEvent& event : events_) {
     const std::optional<size_t> sample = SampleIdWord(event.format.sample_type);
-    if (!sample || sample != sample_id_word_ ||
-        TrailerIdWord(event.format) != trailer_id_word_) {
+    if (!sample || sample != sample_id_word_ || TrailerIdWord(event.format) != trailer_id_word_) {
       return absl::InvalidArgumentError(absl::StrCat(
           "events '", events_.front().name, "' and '", event.name,
           "' write records of different layouts that do not say whose they are: record again "

@@ -18,8 +18,8 @@ namespace lbrd::pmu {
 
 class PerfDataEvents {
  public:
-  // Adds an event. `attr` begins with its attr, of any version; `ids` are the ids of its copies (one
-  // per CPU or task), packed.
+  // Adds an event. `attr` begins with its attr, of any version; `ids` are the ids of its copies
+  // (one per CPU or task), packed.
   absl::Status Add(std::span<const std::byte> attr, std::span<const std::byte> ids);
   // How many bytes the attr at the front of `bytes` says that it takes.
   static uint64_t AttrBytes(std::span<const std::byte> bytes);

@@ -164,8 +164,8 @@ bool ReadBuildId(uint16_t misc, std::span<const std::byte> bytes, PerfDataInfo* 
   if (size > kBuildIdBytes || info->build_ids.size() == kMaxBuildIds) return false;
   RecordedBuildId file;
   file.path = std::string(path);
-  file.build_id = absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(room.data()), size));
+  file.build_id =
+      absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(room.data()), size));
   const uint16_t mode = misc & PERF_RECORD_MISC_CPUMODE_MASK;
   file.kernel = mode == PERF_RECORD_MISC_KERNEL || mode == PERF_RECORD_MISC_GUEST_KERNEL;
   info->build_ids.push_back(std::move(file));

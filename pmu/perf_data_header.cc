@@ -15,8 +15,8 @@ namespace lbrd::pmu {
 namespace {
 
 constexpr size_t kMaxNotes = 32;
-// Of one event's description and of one feature. Real ones are a few hundred bytes and a few hundred
-// KiB.
+// Of one event's description and of one feature. Real ones are a few hundred bytes and a few
+// hundred KiB.
 constexpr uint64_t kMaxAttrBytes = 4096;
 constexpr uint64_t kMaxFeatureBytes = uint64_t{16} << 20;
 constexpr uint64_t kMaxIdBytes = uint64_t{8} << 20;  // of all events
@@ -177,10 +177,7 @@ absl::Status ReadFeatures(PerfDataInput& input, const FileHeader& header, PerfDa
       bytes = ReadBytes(input, section);
       if (!bytes.ok()) return bytes.status();
     }
-    if (!ReadFeature(feature, *bytes, info, events)) {
-      AddNote(absl::StrCat("header feature ", feature, " is malformed and was not read in full"),
-              info);
-    }
+    if (!ReadFeature(feature, *bytes, info, events)) NoteMalformedFeature(feature, info);
   }
   return absl::OkStatus();
 }
@@ -192,6 +189,10 @@ void AddNote(std::string note, PerfDataInfo* info) {
   if (std::find(info->notes.begin(), info->notes.end(), note) == info->notes.end()) {
     info->notes.push_back(std::move(note));
   }
+}
+
+void NoteMalformedFeature(uint32_t feature, PerfDataInfo* info) {
+  AddNote(absl::StrCat("header feature ", feature, " is malformed and was not read in full"), info);
 }
 
 absl::StatusOr<PerfDataRange> ReadPerfDataHeader(PerfDataInput& input, PerfDataInfo* info,
@@ -229,9 +230,10 @@ absl::StatusOr<PerfDataRange> ReadPerfDataHeader(PerfDataInput& input, PerfDataI
   if (header->data.size == 0) {
     // perf fills the size in when it ends, and writes the features then.
     range.interrupted = true;
-    AddNote("perf was killed while it recorded: the recording may lack its end, and it does not "
-            "describe its machine",
-            info);
+    AddNote(
+        "perf was killed while it recorded: the recording may lack its end, and it does not "
+        "describe its machine",
+        info);
   } else {
     range.end = header->data.end();
     status = ReadFeatures(input, *header, info, events);

@@ -22,12 +22,14 @@ struct PerfDataRange {
   bool interrupted = false;  // perf was killed: the last record may be cut off
 };
 
-// Reads the header at the front of `input` and leaves `input` at the first record. In pipe mode that
-// is all; otherwise fills in what the file says about events and machine (events are not finished).
+// Reads the header at the front of `input` and leaves `input` at the first record. In pipe mode
+// that is all; otherwise fills in what the file says about events and machine (events are not
+// finished).
 absl::StatusOr<PerfDataRange> ReadPerfDataHeader(PerfDataInput& input, PerfDataInfo* info,
                                                  PerfDataEvents* events);
 
 // Says something once; what a corrupt recording could say without end is cut off.
 void AddNote(std::string note, PerfDataInfo* info);
+void NoteMalformedFeature(uint32_t feature, PerfDataInfo* info);
 
 }  // namespace lbrd::pmu

@@ -25,14 +25,16 @@ PerfDataInput::~PerfDataInput() {
 
 absl::StatusOr<std::unique_ptr<PerfDataInput>> PerfDataInput::Open(const std::string& path) {
   const bool standard_input = path == "-";
-  const int fd = standard_input ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  const int fd =
+      standard_input ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   std::unique_ptr<PerfDataInput> input(
       new PerfDataInput(fd, wake_fd, !standard_input, standard_input ? "standard input" : path));
   if (wake_fd < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
   struct stat status;
-  if (fstat(fd, &status) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
+  if (fstat(fd, &status) != 0)
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
   if (S_ISDIR(status.st_mode)) {
     return input->Error(absl::StatusCode::kUnimplemented,
                         "is a directory; recordings made with 'perf record --threads' cannot be "
@@ -58,7 +60,8 @@ absl::StatusOr<size_t> PerfDataInput::Read(std::span<std::byte> into) {
       if (errno == EINTR) continue;
       return absl::ErrnoToStatus(errno, absl::StrCat("cannot wait for ", name_));
     }
-    if (ready[1].revents != 0) return Error(absl::StatusCode::kCancelled, "reading was interrupted");
+    if (ready[1].revents != 0)
+      return Error(absl::StatusCode::kCancelled, "reading was interrupted");
     const ssize_t count = read(fd_, into.data(), into.size());
     if (count >= 0) {
       position_ += static_cast<uint64_t>(count);

@@ -123,10 +123,10 @@ void SkipReadValues(FieldReader& in, uint64_t read_format) {
 
 Registers ReadRegisters(FieldReader& in, uint64_t mask) {
   Registers registers;
+  registers.mask = mask;
   registers.abi = in.U64();
   if (registers.abi == PERF_SAMPLE_REGS_ABI_NONE) return registers;
   registers.values = in.Items<uint64_t>(static_cast<uint64_t>(std::popcount(mask)));
-  if (in.ok()) registers.mask = mask;
   return registers;
 }
 

@@ -15,7 +15,9 @@ Ring::Ring(void* control, uint64_t page_bytes, uint64_t data_bytes)
 void Ring::Refresh() {
   // A: pairs with the kernel's barrier between writing records and storing data_head
   // (perf_output_put_handle): a head that we see covers records that we see.
-  head_ = std::atomic_ref<__u64>(control_->data_head).load(std::memory_order_acquire);
+  const uint64_t head = std::atomic_ref<__u64>(control_->data_head).load(std::memory_order_acquire);
+  if (head % 8 != 0) ++corruptions_;
+  head_ = head & ~uint64_t{7};
 }
 
 const perf_event_header* Ring::Peek() {
@@ -24,7 +26,8 @@ const perf_event_header* Ring::Peek() {
   const auto* header = reinterpret_cast<const perf_event_header*>(data_ + offset);
   // The kernel keeps records 8-byte aligned, so a header never wraps.
   const uint64_t size = header->size;
-  if (size < sizeof(perf_event_header) || size % 8 != 0 || size > head_ - cursor_) {
+  const uint64_t left = head_ - cursor_;
+  if (left > data_bytes() || size < sizeof(perf_event_header) || size % 8 != 0 || size > left) {
     ++corruptions_;
     cursor_ = head_;
     return nullptr;

@@ -69,11 +69,12 @@ std::string ExplainRefusal(StackSource source, const EventCode& code, int error)
 }
 
 // The hardware's cycles if a PMU counts them, else the CPU clock, which every kernel has.
-absl::StatusOr<EventCode> BestEvent(Kernel& kernel, std::string* why_not_cycles) {
+absl::StatusOr<EventCode> BestEvent(Kernel& kernel, const EventRequest& request,
+                                    std::string* why_not_cycles) {
   absl::StatusOr<EventCode> cycles = FindEvent("cycles");
   if (cycles.ok()) {
-    const perf_event_attr attr =
-        BuildSamplingAttr(*cycles, {}, {.source = StackSource::kFramePointer, .read_lost = false});
+    const perf_event_attr attr = BuildSamplingAttr(
+        *cycles, request, {.source = StackSource::kFramePointer, .read_lost = false});
     const int error = TryOpen(kernel, attr);
     if (error == 0) return cycles;
     // Anything else is not about the hardware, and would fail for the clock as well.
@@ -112,7 +113,8 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
     case ENOMEM:
       return absl::ResourceExhaustedError(absl::StrCat(what, "out of memory for the ring"));
     case EBUSY:
-      return absl::UnavailableError(absl::StrCat(what, "the hardware is taken by another user"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat(what, "the hardware is taken by another user"));
     case ENOSPC:
       return absl::ResourceExhaustedError(absl::StrCat(what, "no free counter or breakpoint"));
     case EOVERFLOW:
@@ -129,7 +131,7 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
 
 absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& request) {
   std::string why_not_cycles;
-  absl::StatusOr<EventCode> code = request.event.empty() ? BestEvent(kernel, &why_not_cycles)
+  absl::StatusOr<EventCode> code = request.event.empty() ? BestEvent(kernel, request, &why_not_cycles)
                                                          : FindEvent(request.event);
   if (!code.ok()) return code.status();
 
@@ -142,6 +144,8 @@ absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& requ
       chosen.source = source;
       return chosen;
     }
+    // Anything else is no matter of the source.
+    if (!request.best_source && error != EOPNOTSUPP && error != EINVAL && error != EBUSY) break;
     std::string why = ExplainRefusal(source, chosen.code, error);
     if (source == StackSource::kLbr && !why_not_cycles.empty()) why = why_not_cycles;
     if (!request.best_source) {
@@ -151,7 +155,7 @@ absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& requ
     }
     chosen.refusals.push_back({source, std::move(why)});
   }
-  // Even the plain event does not open: the refusals are all about that.
+  // Not even the plain event would open: the refusals are all about that.
   return ExplainOpenError(error, chosen.code, "this machine");
 }
 

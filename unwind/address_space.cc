@@ -1,9 +1,19 @@
 #include "unwind/address_space.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace lbrd::unwind {
+namespace {
+
+// Counted over all spaces: two processes that had one ID in turn may have had as many changes each.
+uint64_t NextGeneration() {
+  static std::atomic<uint64_t> last{1};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
 
 bool AddressSpace::Map(Mapping mapping) {
   if (mapping.end <= mapping.start) return false;
@@ -29,7 +39,8 @@ bool AddressSpace::Map(Mapping mapping) {
     rest.file_offset += mapping.end - rest.start;
     rest.start = mapping.end;
   }
-  if (mappings_.size() - static_cast<size_t>(last - first) + pieces.size() + 2 > kMaxMappings) {
+  const size_t added = pieces.size() + 1 + (keep_tail ? 1 : 0);
+  if (mappings_.size() - static_cast<size_t>(last - first) + added > kMaxMappings) {
     return false;
   }
   pieces.push_back(std::move(mapping));
@@ -37,13 +48,13 @@ bool AddressSpace::Map(Mapping mapping) {
   first = mappings_.erase(first, last);
   mappings_.insert(first, std::make_move_iterator(pieces.begin()),
                    std::make_move_iterator(pieces.end()));
-  ++generation_;
+  generation_ = NextGeneration();
   return true;
 }
 
 void AddressSpace::Clear() {
   mappings_.clear();
-  ++generation_;
+  generation_ = 1;
 }
 
 const Mapping* AddressSpace::Find(uint64_t address) const {

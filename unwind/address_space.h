@@ -35,12 +35,13 @@ class AddressSpace {
   void Clear();
   const Mapping* Find(uint64_t address) const;
   const std::vector<Mapping>& mappings() const { return mappings_; }
-  // Grows with each change; what was derived from another generation is void.
+  // Names the content: changes with it, and is shared only by copies. What was derived from another
+  // generation is void, even where a process ID is used again.
   uint64_t generation() const { return generation_; }
 
  private:
   std::vector<Mapping> mappings_;  // by start, disjoint
-  uint64_t generation_ = 1;
+  uint64_t generation_ = 1;        // that of every empty space
 };
 
 }  // namespace lbrd::unwind

@@ -58,7 +58,7 @@ void Binary::LoadSymbols() const {
 
 void Binary::LoadUnwindInfo() const {
   if (!elf_.has_value() || !elf_->eh_frame_hdr().has_value()) return;
-  const ElfSegment& segment = *elf_->eh_frame_hdr();
+  const ElfSegment segment = *elf_->eh_frame_hdr();
   // The header is a section of its own, but stripped files may have none: read it by its segment.
   if (segment.file_size > ElfFile::kMaxSectionBytes) return;
   UnwindInfo info;

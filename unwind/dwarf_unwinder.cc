@@ -18,8 +18,8 @@ namespace {
 
 // perf_regs.h's number of each libunwind register.
 constexpr uint8_t kPerfRegister[] = {
-    PERF_REG_X86_AX,  PERF_REG_X86_DX,  PERF_REG_X86_CX,  PERF_REG_X86_BX, PERF_REG_X86_SI,
-    PERF_REG_X86_DI,  PERF_REG_X86_BP,  PERF_REG_X86_SP,  PERF_REG_X86_R8, PERF_REG_X86_R9,
+    PERF_REG_X86_AX,  PERF_REG_X86_DX,  PERF_REG_X86_CX,  PERF_REG_X86_BX,  PERF_REG_X86_SI,
+    PERF_REG_X86_DI,  PERF_REG_X86_BP,  PERF_REG_X86_SP,  PERF_REG_X86_R8,  PERF_REG_X86_R9,
     PERF_REG_X86_R10, PERF_REG_X86_R11, PERF_REG_X86_R12, PERF_REG_X86_R13, PERF_REG_X86_R14,
     PERF_REG_X86_R15, PERF_REG_X86_IP};
 
@@ -34,6 +34,7 @@ struct Context {
   bool beyond_copy = false;
   bool no_info = false;
   bool no_binary = false;
+  bool no_mapping = false;
 };
 
 bool ReadMapped(const AddressSpace& space, uint64_t address, std::span<std::byte> out) {
@@ -60,7 +61,10 @@ int FindProcInfo(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t* info, int 
   auto* context = static_cast<Context*>(arg);
   context->no_info = true;  // unless found
   const Mapping* mapping = context->space->Find(ip);
-  if (mapping == nullptr) return -UNW_ENOINFO;
+  if (mapping == nullptr) {
+    context->no_mapping = true;
+    return -UNW_ENOINFO;
+  }
   if (!mapping->binary->readable()) {
     // Code made at run time has no file, and so no call frame information to be read.
     context->no_binary = mapping->binary->has_file();
@@ -68,9 +72,9 @@ int FindProcInfo(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t* info, int 
   }
   const Binary::UnwindInfo* unwind = mapping->binary->unwind_info();
   const std::optional<uint64_t> base = mapping->FileAddress(mapping->start);
-  // .eh_frame_hdr: version, three encodings, pointer to .eh_frame, count, then the sorted table. Only
-  // the encodings that every linker writes are searched: 4-byte pc-relative, udata4 count, 4-byte
-  // table entries relative to the header.
+  // .eh_frame_hdr: version, three encodings, pointer to .eh_frame, count, then the sorted table.
+  // Only the encodings that every linker writes are searched: 4-byte pc-relative, udata4 count,
+  // 4-byte table entries relative to the header.
   if (unwind == nullptr || !base.has_value() || unwind->header.size() < 12) return -UNW_ENOINFO;
   const auto* bytes = reinterpret_cast<const uint8_t*>(unwind->header.data());
   if (bytes[0] != 1 || bytes[2] != 0x03 || bytes[3] != 0x3b) return -UNW_ENOINFO;
@@ -106,8 +110,7 @@ int AccessMemory(unw_addr_space_t, unw_word_t address, unw_word_t* value, int wr
     std::memcpy(value, context->stack.data() + (address - context->stack_start), sizeof(*value));
     return 0;
   }
-  if (ReadMapped(*context->space, address,
-                 std::as_writable_bytes(std::span(value, 1)))) {
+  if (ReadMapped(*context->space, address, std::as_writable_bytes(std::span(value, 1)))) {
     return 0;
   }
   context->beyond_copy = address >= context->stack_start;
@@ -214,11 +217,13 @@ Verdict DwarfUnwinder::Unwind(int32_t pid, const AddressSpace& space,
     return Truncated(StackReason::kUnwindFailed);
   }
   for (size_t depth = 0; depth < kMaxFrames; ++depth) {
-    context.no_info = context.no_binary = context.beyond_copy = false;
+    context.no_info = context.no_binary = context.no_mapping = context.beyond_copy = false;
     const int stepped = unw_step(&cursor);
     // A step without information is libunwind's guess, whatever came of it.
     if (context.no_info) {
-      return Truncated(context.no_binary ? StackReason::kNoBinary : StackReason::kNoUnwindInfo);
+      return Truncated(context.no_mapping  ? StackReason::kBadAddress
+                       : context.no_binary ? StackReason::kNoBinary
+                                           : StackReason::kNoUnwindInfo);
     }
     if (stepped == 0) return {StackState::kComplete, StackReason::kNone};
     if (stepped < 0) {
@@ -235,9 +240,12 @@ Verdict DwarfUnwinder::Unwind(int32_t pid, const AddressSpace& space,
 
 bool DwarfUnwinder::IsThreadStart(int32_t pid, const AddressSpace& space, uint64_t ip) {
   Cached& cached = CacheOf(pid, space);
+  if (cached.thread_starts.size() >= kMaxThreadStarts && !cached.thread_starts.contains(ip)) {
+    cached.thread_starts.clear();
+  }
   const auto [known, is_new] = cached.thread_starts.try_emplace(ip, false);
   if (!is_new) return known->second;
-  // With no stack to read, a step succeeds only where the rules say that there is no return address.
+  // With no stack to read, a step succeeds only where the rules say that nobody is returned to.
   Context context{.space = &space, .registers = nullptr, .ip = ip};
   unw_cursor_t cursor;
   if (cached.address_space == nullptr ||

@@ -4,8 +4,8 @@
 // it is emptied when the process's mappings change. Memory: about 23 KiB per process, for the
 // kMaxCached most recently sampled.
 //
-// A step that libunwind takes without call frame information is a guess of its own (a frame-pointer or
-// PLT heuristic); such a stack is cut there and says so.
+// A step that libunwind takes without call frame information is a guess of its own (a frame-pointer
+// or PLT heuristic); such a stack is cut there and says so.
 //
 // Thread rules: one owner per unwinder.
 #pragma once
@@ -26,6 +26,8 @@ namespace lbrd::unwind {
 class DwarfUnwinder {
  public:
   static constexpr size_t kMaxCached = 512;
+  // Answers of IsThreadStart() kept per process, about 300 KiB; beyond that all are found anew.
+  static constexpr size_t kMaxThreadStarts = 1u << 14;
   // More frames than this are cut (kTooDeep).
   static constexpr size_t kMaxFrames = 1024;
 
@@ -38,8 +40,8 @@ class DwarfUnwinder {
   Verdict Unwind(int32_t pid, const AddressSpace& space, const pmu::Registers& registers,
                  std::span<const std::byte> stack, std::vector<uint64_t>* ips);
 
-  // Whether call frame information says that the function holding `ip` has no caller: the start of a
-  // process or thread. False also when there is no such information.
+  // Whether call frame information says that the function holding `ip` has no caller: the start of
+  // a process or thread. False also when there is no such information.
   bool IsThreadStart(int32_t pid, const AddressSpace& space, uint64_t ip);
 
  private:

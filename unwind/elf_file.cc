@@ -90,8 +90,8 @@ Tables LocateTables(const ByteSource& bytes, const Elf64_Ehdr& header) {
                 .section_count = header.e_shnum,
                 .names_index = header.e_shstrndx,
                 .program_header_count = header.e_phnum};
-  const bool extended = header.e_shnum == 0 || header.e_shstrndx == SHN_XINDEX ||
-                        header.e_phnum == PN_XNUM;
+  const bool extended =
+      header.e_shnum == 0 || header.e_shstrndx == SHN_XINDEX || header.e_phnum == PN_XNUM;
   if (header.e_shoff == 0 || header.e_shentsize != sizeof(Elf64_Shdr)) {
     tables.section_count = 0;
   } else if (extended) {
@@ -117,8 +117,8 @@ std::vector<char> ReadSectionNames(const ByteSource& bytes, const std::vector<El
   return names.ok() ? *std::move(names) : std::vector<char>();
 }
 
-// The kernel and the dynamic linker run files whose section table is missing or nonsense, so that is
-// no error: such a file has no sections.
+// The kernel and the dynamic linker run files whose section table is missing or nonsense, so that
+// is no error: such a file has no sections.
 std::vector<ElfSection> ReadSections(const ByteSource& bytes, const Tables& tables) {
   if (tables.section_count > kMaxSections) return {};
   const absl::StatusOr<std::vector<Elf64_Shdr>> headers =

@@ -22,9 +22,9 @@ struct KernelSymbol {
 
 class KernelSymbols {
  public:
-  // Parses the text of /proc/kallsyms (lines of "address type name [module]"; text symbols are kept:
-  // types t, T, w, W). kFailedPrecondition: all addresses are zero, i.e. hidden by kptr_restrict;
-  // kInvalidArgument: a malformed line, naming its number.
+  // Parses the text of /proc/kallsyms (lines of "address type name [module]"; text symbols are
+  // kept: types t, T, w, W). kFailedPrecondition: all addresses are zero, i.e. hidden by
+  // kptr_restrict; kInvalidArgument: a malformed line, naming its number.
   static absl::StatusOr<KernelSymbols> Parse(absl::string_view text);
 
   std::optional<KernelSymbol> Find(uint64_t address) const;

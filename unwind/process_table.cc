@@ -1,5 +1,7 @@
 #include "unwind/process_table.h"
 
+#include <utility>
+
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
@@ -92,7 +94,8 @@ void ProcessTable::Apply(const pmu::TaskRecord& record) {
   }
   Process& process = Get(record.pid);
   if (process.comms.size() < kMaxThreadsPerProcess) {
-    process.comms[record.tid] = process.Comm(record.ptid);
+    std::string comm = process.Comm(record.ptid);  // a copy: the table it is in may grow
+    process.comms[record.tid] = std::move(comm);
   }
 }
 

@@ -21,10 +21,12 @@ void AddFrame(uint64_t ip, FrameSource source, bool return_address, ResolvedStac
 }
 
 // Kernel frames go straight to `out`; the user part is returned as a span of the chain.
-ChainParts SplitChain(std::span<const uint64_t> chain, bool in_kernel, ResolvedStack* out) {
+ChainParts SplitChain(std::span<const uint64_t> chain, uint16_t cpumode, ResolvedStack* out) {
   ChainParts parts{};
   // Chains of old kernels may lack the first marker.
-  uint64_t context = in_kernel ? PERF_CONTEXT_KERNEL : PERF_CONTEXT_USER;
+  uint64_t context = cpumode == PERF_RECORD_MISC_KERNEL ? PERF_CONTEXT_KERNEL
+                     : cpumode == PERF_RECORD_MISC_USER ? PERF_CONTEXT_USER
+                                                        : PERF_CONTEXT_MAX;
   bool first_kernel = true;
   for (size_t i = 0; i < chain.size(); ++i) {
     if (chain[i] >= pmu::kContextMarkers) {
@@ -76,7 +78,7 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
   out->Clear();
   const bool in_kernel = sample.cpumode == PERF_RECORD_MISC_KERNEL;
   const bool in_user = sample.cpumode == PERF_RECORD_MISC_USER;
-  const ChainParts chain = SplitChain(sample.callchain, in_kernel, out);
+  const ChainParts chain = SplitChain(sample.callchain, sample.cpumode, out);
   if (in_kernel && sample.has_ip && out->frames.empty()) {
     AddFrame(sample.ip, FrameSource::kKernel, false, out);
   }
@@ -98,7 +100,7 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
     const std::span<const pmu::Branch> branches = sample.branch_stack.branches;
     if (user_ip.has_value()) {
       AddFrame(*user_ip, FrameSource::kSampledIp, false, out);
-    } else if (branches.empty() && sample.user_regs.mask != 0) {
+    } else if (branches.empty() && !has_registers && sample.user_regs.mask != 0) {
       // User registers were asked for and there are none: a kernel thread, whose chain is all.
       out->verdict = {StackState::kComplete, StackReason::kNone};
       return;
@@ -107,10 +109,9 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
     for (const pmu::Branch& branch : branches) {
       AddFrame(branch.from, FrameSource::kLbr, false, out);
     }
-    out->verdict =
-        JudgeLbrWindow(sample.branch_stack, options.lbr_depth, [&](uint64_t address) {
-          return dwarf_.IsThreadStart(process.pid, process.space, address);
-        });
+    out->verdict = JudgeLbrWindow(sample.branch_stack, options.lbr_depth, [&](uint64_t address) {
+      return dwarf_.IsThreadStart(process.pid, process.space, address);
+    });
     return;
   }
 
@@ -121,8 +122,8 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
       return;
     }
     ips_.clear();
-    out->verdict = dwarf_.Unwind(process.pid, process.space, sample.user_regs, sample.user_stack,
-                                 &ips_);
+    out->verdict =
+        dwarf_.Unwind(process.pid, process.space, sample.user_regs, sample.user_stack, &ips_);
     for (const uint64_t ip : ips_) AddFrame(ip, FrameSource::kDwarf, true, out);
     return;
   }
@@ -130,6 +131,8 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
   if (chain.cookie.has_value()) {
     out->deferred = true;
     out->cookie = *chain.cookie;
+    // All there is if the answer never comes.
+    if (user_ip.has_value()) AddFrame(*user_ip, FrameSource::kSampledIp, false, out);
     out->verdict = {StackState::kUnknown, StackReason::kDeferredMissing};
     return;
   }
@@ -147,7 +150,11 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
 void StackResolver::CompleteDeferred(std::span<const uint64_t> ips, const Process& process,
                                      ResolvedStack* out) {
   out->deferred = false;
-  if (!AddUserChain(ips, FrameSource::kKernelDeferred, process, out)) DeferredMissing(out);
+  if (ips.empty()) return DeferredMissing(out);
+  if (!out->frames.empty() && out->frames.back().source == FrameSource::kSampledIp) {
+    out->frames.pop_back();  // the answer begins with it
+  }
+  AddUserChain(ips, FrameSource::kKernelDeferred, process, out);
 }
 
 void StackResolver::DeferredMissing(ResolvedStack* out) {

@@ -19,9 +19,20 @@ namespace {
 
 constexpr absl::string_view kPltSuffix = "@plt";
 
-// Names may overlap in a string table; linkers share tails, but never as much as this allows.
-constexpr uint64_t kMaxNameBytesPerTableByte = 4;
-constexpr uint64_t kMaxExtraNameBytes = 64 << 10;
+// How many bytes of names are taken from a string table. Names may overlap in it: linkers share
+// tails, but never so much, while a hostile file could name a million symbols by one long string.
+class NameBudget {
+ public:
+  explicit NameBudget(uint64_t string_table_bytes) : left_(string_table_bytes * 4 + (64 << 10)) {}
+  bool Take(uint64_t bytes) {
+    if (bytes > left_) return false;
+    left_ -= bytes;
+    return true;
+  }
+
+ private:
+  uint64_t left_;
+};
 
 struct Candidate {
   uint64_t start;
@@ -134,8 +145,7 @@ class SymbolReader {
     if (!symbols.ok()) return symbols.status();
 
     const CodeSections code(file);
-    uint64_t name_bytes_left =
-        symbols->strings.size() * kMaxNameBytesPerTableByte + kMaxExtraNameBytes;
+    NameBudget budget(symbols->strings.size());
     const size_t count = symbols->table.size() / sizeof(Elf64_Sym);
     for (size_t i = 0; i < count; ++i) {
       const auto symbol = Load<Elf64_Sym>(symbols->table, i * sizeof(Elf64_Sym));
@@ -147,18 +157,17 @@ class SymbolReader {
       if (!limit.has_value()) continue;
       const std::optional<absl::string_view> name = NameAt(symbols->strings, symbol.st_name);
       if (!name.has_value() || name->empty() || !IsFunction(symbol, *name)) continue;
-      if (name->size() > name_bytes_left || candidates_.size() >= SymbolTable::kMaxSymbols) {
+      if (!budget.Take(name->size()) || candidates_.size() >= SymbolTable::kMaxSymbols) {
         return absl::ResourceExhaustedError(
             absl::StrCat(table_name, " holds more symbols than are kept"));
       }
-      name_bytes_left -= name->size();
-      candidates_.push_back({.start = symbol.st_value,
-                             .end = symbol.st_value +
-                                    std::min<uint64_t>(symbol.st_size, *limit - symbol.st_value),
-                             .limit = *limit,
-                             .name = WithoutVersion(*name),
-                             .rank = RankOf(symbol),
-                             .plt = false});
+      candidates_.push_back(
+          {.start = symbol.st_value,
+           .end = symbol.st_value + std::min<uint64_t>(symbol.st_size, *limit - symbol.st_value),
+           .limit = *limit,
+           .name = WithoutVersion(*name),
+           .rank = RankOf(symbol),
+           .plt = false});
     }
     return absl::OkStatus();
   }
@@ -175,16 +184,15 @@ class SymbolReader {
         candidates_[kept++] = candidate;
       }
     }
-    candidates_.resize(kept, Candidate{});
+    candidates_.erase(candidates_.begin() + static_cast<ptrdiff_t>(kept), candidates_.end());
     AddPltEntries(binary, kept);
     std::inplace_merge(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(kept),
                        candidates_.end(), Before);
     // A PLT entry that has a symbol of its own keeps that.
-    candidates_.erase(std::unique(candidates_.begin(), candidates_.end(),
-                                  [](const Candidate& a, const Candidate& b) {
-                                    return a.start == b.start;
-                                  }),
-                      candidates_.end());
+    candidates_.erase(
+        std::unique(candidates_.begin(), candidates_.end(),
+                    [](const Candidate& a, const Candidate& b) { return a.start == b.start; }),
+        candidates_.end());
     return std::move(candidates_);
   }
 
@@ -219,6 +227,7 @@ class SymbolReader {
       absl::StatusOr<Strings> read = ReadWithStrings(file, *table);
       if (read.ok()) symbols = *std::move(read);
     }
+    NameBudget budget(symbols.strings.size());
     absl::flat_hash_map<uint64_t, GotSlot> slots;
     for (const absl::string_view name : {".rela.plt", ".rela.dyn", ".rela.iplt"}) {
       const ElfSection* section = file.FindSection(name);
@@ -238,8 +247,7 @@ class SymbolReader {
           const auto symbol = Load<Elf64_Sym>(symbols.table, index * sizeof(Elf64_Sym));
           const std::optional<absl::string_view> target = NameAt(symbols.strings, symbol.st_name);
           if (!target.has_value() || target->empty()) continue;
-          if (target->size() > plt_name_bytes_left_) return slots;
-          plt_name_bytes_left_ -= target->size();
+          if (!budget.Take(target->size())) return slots;
           slots[relocation.r_offset] = {.name = WithoutVersion(*target), .resolver = 0};
         }
       }
@@ -271,6 +279,12 @@ class SymbolReader {
     return address + at + sizeof displacement + static_cast<uint64_t>(int64_t{displacement});
   }
 
+  uint64_t StringBytes() const {
+    uint64_t bytes = 0;
+    for (const std::vector<std::byte>& table : string_tables_) bytes += table.size();
+    return bytes;
+  }
+
   // candidates_[0, sorted) are the symbols, by address.
   absl::string_view NameAtAddress(uint64_t address, size_t sorted) const {
     const auto end = candidates_.begin() + static_cast<ptrdiff_t>(sorted);
@@ -282,26 +296,33 @@ class SymbolReader {
 
   void AddPltEntries(const ElfFile& file, size_t sorted) {
     if (file.machine() != EM_X86_64) return;
-    absl::flat_hash_map<uint64_t, GotSlot> slots;
+    const absl::flat_hash_map<uint64_t, GotSlot> slots = ReadGotSlots(file);
+    NameBudget budget(StringBytes());
     for (const absl::string_view section_name : {".plt", ".plt.sec", ".plt.got", ".iplt"}) {
       const ElfSection* section = file.FindSection(section_name);
       if (section == nullptr || section->address + section->size < section->address) continue;
       const absl::StatusOr<std::vector<std::byte>> code = file.Read(*section);
       if (!code.ok()) continue;
-      if (slots.empty()) slots = ReadGotSlots(file);
-      const uint64_t entry_size = section->entry_size == 8 ? 8 : 16;
-      for (uint64_t at = 0; code->size() - at >= entry_size; at += entry_size) {
-        const std::optional<uint64_t> slot =
-            JumpTarget(std::span(*code).subspan(at, entry_size), section->address + at);
+      // Entries are 16 bytes or, where they need not be bound lazily, 8; not all linkers say which.
+      const uint64_t largest = section->entry_size == 8 ? 8 : 16;
+      size_t previous = SIZE_MAX;
+      for (uint64_t at = 0; at + 8 <= code->size(); at += 8) {
+        const uint64_t start = section->address + at;
+        const std::span<const std::byte> entry =
+            std::span(*code).subspan(at, std::min(largest, code->size() - at));
+        const std::optional<uint64_t> slot = JumpTarget(entry, start);
         const auto found = slot.has_value() ? slots.find(*slot) : slots.end();
         if (found == slots.end() || candidates_.size() >= SymbolTable::kMaxSymbols) continue;
         const absl::string_view name = found->second.name.empty()
                                            ? NameAtAddress(found->second.resolver, sorted)
                                            : found->second.name;
-        if (name.empty()) continue;
-        const uint64_t start = section->address + at;
+        if (name.empty() || !budget.Take(name.size())) continue;
+        if (previous != SIZE_MAX) {
+          candidates_[previous].end = std::min(candidates_[previous].end, start);
+        }
+        previous = candidates_.size();
         candidates_.push_back({.start = start,
-                               .end = start + entry_size,
+                               .end = start + entry.size(),
                                .limit = section->address + section->size,
                                .name = name,
                                .rank = UINT8_MAX,
@@ -316,3 +337,74 @@ class SymbolReader {
 };
 
 }  // namespace
+
+absl::StatusOr<SymbolTable> SymbolTable::Build(const ElfFile& binary, const ElfFile* debug) {
+  SymbolReader reader;
+  absl::Status problem = reader.ReadTable(binary, ".symtab");
+  problem.Update(reader.ReadTable(binary, ".dynsym"));
+  if (debug != nullptr) problem.Update(reader.ReadTable(*debug, ".symtab"));
+  const std::vector<Candidate> candidates = reader.Finish(binary);
+  if (candidates.empty() && !problem.ok()) return problem;
+
+  uint64_t name_bytes = 0;
+  for (const Candidate& candidate : candidates) {
+    name_bytes += candidate.name.size() + (candidate.plt ? kPltSuffix.size() : 0);
+  }
+  if (name_bytes > UINT32_MAX) {
+    return absl::ResourceExhaustedError("the names of its functions take more than 4 GiB");
+  }
+
+  SymbolTable table;
+  table.entries_.reserve(candidates.size());
+  table.names_.reserve(name_bytes);
+  std::vector<uint32_t> open;  // entries that may reach beyond the next start, outermost first
+  const auto end_of = [&](uint32_t i) { return table.entries_[i].start + table.entries_[i].size; };
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const Candidate& candidate = candidates[i];
+    while (!open.empty() && end_of(open.back()) <= candidate.start) open.pop_back();
+    uint64_t end = candidate.end;
+    if (end == candidate.start) {
+      end = candidate.limit;
+      if (i + 1 < candidates.size()) end = std::min(end, candidates[i + 1].start);
+      if (!open.empty()) end = std::min(end, end_of(open.back()));
+    }
+    const auto name = static_cast<uint32_t>(table.names_.size());
+    absl::StrAppend(&table.names_, candidate.name, candidate.plt ? kPltSuffix : "");
+    table.entries_.push_back({.start = candidate.start,
+                              .size = end - candidate.start,
+                              .name = name,
+                              .name_size = static_cast<uint32_t>(table.names_.size() - name),
+                              .enclosing = open.empty() ? kNoEntry : open.back()});
+    open.push_back(static_cast<uint32_t>(i));
+  }
+  return table;
+}
+
+std::optional<Symbol> SymbolTable::Find(uint64_t address) const {
+  const auto after =
+      std::upper_bound(entries_.begin(), entries_.end(), address,
+                       [](uint64_t value, const Entry& entry) { return value < entry.start; });
+  if (after == entries_.begin()) return std::nullopt;
+  auto i = static_cast<uint32_t>(std::prev(after) - entries_.begin());
+  for (int depth = 0; i != kNoEntry && depth < kMaxOverlap; ++depth) {
+    const Entry& entry = entries_[i];
+    if (address - entry.start < entry.size) {
+      return Symbol{.name = NameOf(entry), .start = entry.start, .size = entry.size};
+    }
+    i = entry.enclosing;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> SymbolTable::AddressOf(absl::string_view name) const {
+  for (const Entry& entry : entries_) {
+    if (NameOf(entry) == name) return entry.start;
+  }
+  return std::nullopt;
+}
+
+size_t SymbolTable::bytes() const {
+  return entries_.capacity() * sizeof(Entry) + names_.capacity();
+}
+
+}  // namespace lbrd::unwind

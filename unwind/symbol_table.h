@@ -35,8 +35,8 @@ class SymbolTable {
   // and no other gives any; an ElfFile without symbols makes an empty table.
   static absl::StatusOr<SymbolTable> Build(const ElfFile& binary, const ElfFile* debug);
 
-  // The function holding `address`, the innermost where functions overlap; nullopt: none does (a gap
-  // is nobody's).
+  // The function holding `address`, the innermost where functions overlap; nullopt: none does (a
+  // gap is nobody's).
   std::optional<Symbol> Find(uint64_t address) const;
   // The address of a function by its (mangled) name, for tests and known thread starts.
   std::optional<uint64_t> AddressOf(absl::string_view name) const;

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Checks LBR call stacks of programs whose call chain is known (run-lbr; the LBR there is emulated).
+"""Checks LBR call stacks of programs whose call chain is known (run-lbr; its LBR is emulated).
 
-    check_lbr_chains.py out.jsonl [--oracle perf.txt]    # from lbrctl record (or report) --format jsonl
-    check_lbr_chains.py --perf-script perf.txt           # from perf script
+    check_lbr_chains.py out.jsonl [--oracle perf.txt]  # lbrctl record (or report) --format jsonl
+    check_lbr_chains.py --perf-script perf.txt         # perf script
 
-Looked at are samples whose leaf is a user-mode frame in a_leaf or b_leaf. Their user frames must be exactly
-a_leaf, a20 ... a1, main (b_leaf, b12 ... b1, main), then libc's start frames. After _start, more may follow: what the
-process was before exec stays at the bottom of its LBR (--strict forbids it). A process with a_rec in its stacks is
-the one that recurses deeper than the LBR reaches: its stacks may be anything but falsely complete.
+Looked at are samples whose leaf is a user-mode frame in a_leaf or b_leaf. Their user frames must
+be exactly a_leaf, a20 ... a1, main (b_leaf, b12 ... b1, main), then libc's start frames. After
+_start, more may follow: what the process was before exec stays at the bottom of its LBR (--strict
+forbids it). A process with a_rec in its stacks is the one that recurses deeper than the LBR
+reaches: its stacks may be anything but falsely complete.
 
-Exits 0 when, of both programs, at least --percent of at least --least samples are full, and of those that are not,
-next to none (less than the rest of --percent) was called complete.
+Exits 0 when, of both programs, at least --percent of at least --least samples are full, and no
+more than the rest of --percent is called complete without being full.
 """
 
 import argparse
@@ -28,7 +29,8 @@ LIBC_START = re.compile(r"^(__libc_start_call_main|__libc_start_main\w*|_start)$
 KINDS = ["leaf only", "cut", "wrong frame", "foreign at end", "not by LBR"]
 RECURSION = "recursion"
 
-# symbols: the user frames' names, leaf first ("" where unknown). by_lbr and complete: None where the input cannot say.
+# symbols: the user frames' names, leaf first ("" where unknown). by_lbr and complete: None where
+# the input cannot say.
 Sample = collections.namedtuple("Sample", "pid symbols by_lbr complete")
 
 
@@ -67,7 +69,7 @@ def perf_script_samples(path):
         user = [(dso, plain_symbol(symbol)) for ip, symbol, dso in frames if int(ip, 16) < 1 << 63]
         if not user or int(frames[0][0], 16) >= 1 << 63:
             return
-        # perf leaves out the sampled IP; where the window is empty it prints one frame that is nothing.
+        # perf leaves out the sampled IP; for an empty window it prints one frame that is nothing.
         if len(user) == 1 and user[0][0] == "[unknown]" and comm in ("chaina", "chainb"):
             yield Sample(pid, [f"{comm[-1]}_leaf"], None, None)
         else:
@@ -138,7 +140,9 @@ def tally(samples, options):
 
 def print_row(by, program, t):
     kinds = "".join(f"{t.kinds[kind]:>16}" for kind in KINDS)
-    print(f"{by:12}{program:12}{t.samples:>8}{t.full:>8}{t.percent():>8.2f}{kinds}{t.falsely_complete:>18}")
+    print(
+        f"{by:12}{program:12}{t.samples:>8}{t.full:>8}{t.percent():>8.2f}{kinds}{t.falsely_complete:>18}"
+    )
 
 
 def failures(program, t, options):
@@ -156,16 +160,31 @@ def failures(program, t, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
-    parser.add_argument("--perf-script", action="store_true", help="FILE is the text of perf script")
-    parser.add_argument("--oracle", metavar="TEXT", help="text of perf script, shown beside FILE; decides nothing")
+    parser.add_argument(
+        "--perf-script", action="store_true", help="FILE is the text of perf script"
+    )
+    parser.add_argument(
+        "--oracle", metavar="TEXT", help="text of perf script, shown beside FILE; decides nothing"
+    )
     parser.add_argument("--strict", action="store_true", help="nothing may follow after _start")
-    parser.add_argument("--allow-cut", action="store_true",
-                        help="stacks may end early if they are not called complete (kernels that clear the LBR)")
-    parser.add_argument("--recursion", type=int, default=60, metavar="DEPTH", help="of a_rec (default 60)")
-    parser.add_argument("--percent", type=float, default=99.0, help="of full chains wanted (default 99)")
-    parser.add_argument("--least", type=int, default=100, help="samples wanted of each program (default 100)")
+    parser.add_argument(
+        "--allow-cut",
+        action="store_true",
+        help="stacks may end early, but not be called complete (kernels that clear the LBR)",
+    )
+    parser.add_argument(
+        "--recursion", type=int, default=60, metavar="DEPTH", help="of a_rec (default 60)"
+    )
+    parser.add_argument(
+        "--percent", type=float, default=99.0, help="of full chains wanted (default 99)"
+    )
+    parser.add_argument(
+        "--least", type=int, default=100, help="samples wanted of each program (default 100)"
+    )
     parser.add_argument("--title", default="emulated LBR", help="printed above the table")
     options = parser.parse_args()
 
@@ -177,7 +196,9 @@ def main():
 
     print(options.title)
     header = "".join(f"{kind:>16}" for kind in KINDS)
-    print(f"{'by':12}{'program':12}{'samples':>8}{'full':>8}{'%':>8}{header}{'falsely complete':>18}")
+    print(
+        f"{'by':12}{'program':12}{'samples':>8}{'full':>8}{'%':>8}{header}{'falsely complete':>18}"
+    )
     for by, tallies in rows:
         for program, t in tallies.items():
             if t.samples or program != RECURSION:
@@ -186,7 +207,11 @@ def main():
         for kind, symbols in t.examples.items():
             if program != RECURSION or kind != "cut":
                 print(f"example of {program}, {kind}: {' < '.join(s or '?' for s in symbols)}")
-    wrong = [f"{program}: {what}" for program, t in ours.items() for what in failures(program, t, options)]
+    wrong = [
+        f"{program}: {what}"
+        for program, t in ours.items()
+        for what in failures(program, t, options)
+    ]
     for line in wrong:
         print(line)
     return 1 if wrong else 0

@@ -16,13 +16,31 @@ LIBC = ["__libc_start_call_main", "__libc_start_main@@GLIBC_2.34", "_start"]
 
 
 def frames(symbols, source="lbr"):
-    return [{"ip": 4096 + i, "symbol": s, "offset": 0, "dso": "/bin/chaina", "build_id": None,
-             "source": "sampled_ip" if i == 0 else source} for i, s in enumerate(symbols)]
+    return [
+        {
+            "ip": 4096 + i,
+            "symbol": s,
+            "offset": 0,
+            "dso": "/bin/chaina",
+            "build_id": None,
+            "source": "sampled_ip" if i == 0 else source,
+        }
+        for i, s in enumerate(symbols)
+    ]
 
 
 def sample(symbols, source="lbr", state="complete", pid=7):
-    return {"time": 1, "pid": pid, "tid": pid, "comm": "x", "cpu": 0, "event": "cycles", "weight": 1,
-            "stack": frames(symbols, source), "verdict": {"state": state, "reason": ""}}
+    return {
+        "time": 1,
+        "pid": pid,
+        "tid": pid,
+        "comm": "x",
+        "cpu": 0,
+        "event": "cycles",
+        "weight": 1,
+        "stack": frames(symbols, source),
+        "verdict": {"state": state, "reason": ""},
+    }
 
 
 FULL = {program: sample(chain + LIBC) for program, chain in checker.CHAINS.items()}
@@ -37,17 +55,25 @@ class CheckLbrChains(unittest.TestCase):
             with open(path, "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
             self.output = io.StringIO()
-            with contextlib.redirect_stdout(self.output), mock.patch.object(sys, "argv", ["check", path, *flags]):
+            with contextlib.redirect_stdout(self.output), mock.patch.object(
+                sys, "argv", ["check", path, *flags]
+            ):
                 return checker.main()
 
     def expect_kind(self, kind, stack, *flags):
-        self.assertEqual(checker.judge(self.one(stack), checker.CHAINS["a"], "--strict" in flags), kind)
+        self.assertEqual(
+            checker.judge(self.one(stack), checker.CHAINS["a"], "--strict" in flags), kind
+        )
         self.assertEqual(self.run_checker([stack] * 10, *flags), 0 if kind is None else 1)
 
     @staticmethod
     def one(stack):
-        return checker.Sample(7, [checker.plain_symbol(f["symbol"]) for f in stack["stack"]],
-                              any(f["source"] == "lbr" for f in stack["stack"]), False)
+        return checker.Sample(
+            7,
+            [checker.plain_symbol(f["symbol"]) for f in stack["stack"]],
+            any(f["source"] == "lbr" for f in stack["stack"]),
+            False,
+        )
 
     def test_full(self):
         self.expect_kind(None, FULL["a"])
@@ -75,8 +101,12 @@ class CheckLbrChains(unittest.TestCase):
 
     def test_cut_may_be_allowed_but_not_called_complete(self):
         chain = checker.CHAINS["a"]
-        self.assertEqual(self.run_checker([sample(chain[:1], state="truncated")] * 500, "--allow-cut"), 0)
-        self.assertEqual(self.run_checker([sample(chain[:1], state="complete")] * 500, "--allow-cut"), 1)
+        self.assertEqual(
+            self.run_checker([sample(chain[:1], state="truncated")] * 500, "--allow-cut"), 0
+        )
+        self.assertEqual(
+            self.run_checker([sample(chain[:1], state="complete")] * 500, "--allow-cut"), 1
+        )
         self.assertIn("called complete", self.output.getvalue())
 
     def test_recursion(self):
@@ -95,10 +125,14 @@ class CheckLbrChains(unittest.TestCase):
         self.assertEqual(self.run_checker([], "--least", "201"), 1)
 
     def test_perf_script(self):
-        chain = "".join(f"\t          401{i:03x} {s} (/bin/chaina)\n" for i, s in enumerate(checker.CHAINS["a"]))
-        text = (f"chaina   145 [000]    11.363921:    1000003   cycles: \n{chain}\n"
-                "chaina   145 [000]    11.369311:    1000003   cycles: \n\t              12 [unknown] ([unknown])\n\n"
-                f"chaina   145 [000]    11.37:    1000003   cycles: \n\tffffffff9c527411 x ([kernel.kallsyms])\n{chain}\n")
+        chain = "".join(
+            f"\t          401{i:03x} {s} (/bin/chaina)\n" for i, s in enumerate(checker.CHAINS["a"])
+        )
+        text = (
+            f"chaina   145 [000]    11.363921:    1000003   cycles: \n{chain}\n"
+            "chaina   145 [000]    11.369311:    1000003   cycles: \n\t              12 [unknown] ([unknown])\n\n"
+            f"chaina   145 [000]    11.37:    1000003   cycles: \n\tffffffff9c527411 x ([kernel.kallsyms])\n{chain}\n"
+        )
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write(text)
             file.flush()

@@ -1,11 +1,11 @@
-# Runs in the guest, sourced by its init: `put FILE` sends a file out. @NAMES@ are filled in by run-lbr.
+# Runs in the guest, sourced by its init: `put FILE` sends a file out. run-lbr fills in @NAMES@.
 seconds=@SECONDS@
 
 # The recursing program is on another CPU where there is one.
 last_cpu=$(($(grep -c ^processor /proc/cpuinfo) - 1))
 
-# The chains run a little longer than the recording, which began before them: a thread that runs already when the first
-# event opens starts with an empty LBR.
+# The chains run a little longer than the recording, which begins before them: a thread that runs
+# already when the first event opens starts with an empty LBR.
 chains() {
   taskset 1 chaina 3 "$((seconds + 3))" 0 &
   taskset 1 chainb 3 "$((seconds + 3))" 0 &
@@ -29,7 +29,8 @@ with_lbrd() {
   lbrd --socket /tmp/lbrd.sock >lbrd.log 2>&1 &
   lbrd=$!
   if wait_for "lbrd's socket" 60 test -S /tmp/lbrd.sock; then
-    lbrctl --socket /tmp/lbrd.sock record -a -c 1000003 -d "${seconds}s" --format jsonl -o /tmp/out.jsonl >summary.txt 2>&1 &
+    lbrctl --socket /tmp/lbrd.sock record -a -c 1000003 -d "${seconds}s" \
+      --format jsonl -o /tmp/out.jsonl >summary.txt 2>&1 &
     record=$!
     wait_for "a running session" 30 running
     chains

@@ -5,8 +5,9 @@
     check_shares.py truth.json out.jsonl               # from lbrctl record --format jsonl
     check_shares.py truth.json --perf-script out.txt   # from perf script
 
-Prints one line per function and exits 0 when each share is within --points of the truth and at least --complete
-percent of the demo's samples reach the thread's first function. Samples of its children are left out, as in the truth.
+Prints one line per function and exits 0 when each share is within --points of the truth and at
+least --complete percent of the demo's samples reach the thread's first function. Samples of its
+children are left out, as in the truth.
 """
 
 import argparse
@@ -44,18 +45,29 @@ def perf_script_samples(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("truth", help="what demo --truth printed")
     parser.add_argument("profile")
-    parser.add_argument("--perf-script", action="store_true", help="PROFILE is the text of perf script")
-    parser.add_argument("--points", type=float, default=3.0, help="how far off a share may be (default 3)")
-    parser.add_argument("--complete", type=float, default=0.0, help="percent of complete stacks wanted (default 0)")
+    parser.add_argument(
+        "--perf-script", action="store_true", help="PROFILE is the text of perf script"
+    )
+    parser.add_argument(
+        "--points", type=float, default=3.0, help="how far off a share may be (default 3)"
+    )
+    parser.add_argument(
+        "--complete", type=float, default=0.0, help="percent of complete stacks wanted (default 0)"
+    )
     parser.add_argument("--least", type=int, default=200, help="samples wanted (default 200)")
     options = parser.parse_args()
 
     with open(options.truth, encoding="utf-8") as file:
         truth = json.load(file)
-    functions = [(f["function"], re.compile(f["pattern"]), f["thread"], f["share"]) for f in truth["functions"]]
+    functions = [
+        (f["function"], re.compile(f["pattern"]), f["thread"], f["share"])
+        for f in truth["functions"]
+    ]
     threads = set(truth["threads"])
     seen = {name: 0 for name, *_ in functions}
     counted = total = complete = other = 0
@@ -68,14 +80,20 @@ def main():
         complete += weight * any("demo::RunWorker" in symbol for symbol in symbols)
         # The innermost of the known functions: below it there is at most a clock read or the kernel.
         for symbol in symbols:
-            name = next((name for name, pattern, _, _ in reversed(functions) if pattern.search(symbol)), None)
+            name = next(
+                (name for name, pattern, _, _ in reversed(functions) if pattern.search(symbol)),
+                None,
+            )
             if name:
                 seen[name] += weight
                 break
         else:
             other += weight
     if counted < options.least:
-        print(f"only {counted} samples of the demo's threads, {options.least} are wanted", file=sys.stderr)
+        print(
+            f"only {counted} samples of the demo's threads, {options.least} are wanted",
+            file=sys.stderr,
+        )
         return 1
 
     worst = 0.0
@@ -83,10 +101,14 @@ def main():
     for name, _, thread, share in functions:
         percent = 100 * seen[name] / total
         worst = max(worst, abs(percent - 100 * share))
-        print(f"{name:30} {thread:14} {100 * share:6.2f}% {percent:6.2f}% {percent - 100 * share:+7.2f}")
+        print(
+            f"{name:30} {thread:14} {100 * share:6.2f}% {percent:6.2f}% {percent - 100 * share:+7.2f}"
+        )
     print(f"{'elsewhere':45} {'':7} {100 * other / total:6.2f}%")
     complete_percent = 100 * complete / total
-    print(f"{counted} samples; worst {worst:.2f} points off; {complete_percent:.2f} % complete stacks")
+    print(
+        f"{counted} samples; worst {worst:.2f} points off; {complete_percent:.2f} % complete stacks"
+    )
     return 0 if worst <= options.points and complete_percent >= options.complete else 1
 
 

@@ -1,0 +1,77 @@
+"""Every sample that the kernel generated is seen, lost or dropped, and said to be."""
+
+import signal
+import subprocess
+import time
+import unittest
+
+from lbrd_fixture import Daemon, Demo, main, require_root
+
+
+class Accounting(unittest.TestCase):
+    def assert_adds_up(self, session):
+        self.assertEqual(session.stat("samples_generated"),
+                         session.stat("samples_seen") + session.stat("samples_lost"))
+        self.assertEqual(session.stat("samples_seen"),
+                         session.stat("samples_delivered") + sum(session.dropped().values()))
+
+    def test_busy_machine_with_stack_copies(self):
+        with Daemon() as daemon, Demo():
+            samples, session = daemon.record("-a", "-F", "999", "--stack", "dwarf", "-d", "3s")
+        self.assert_adds_up(session)
+        self.assertGreater(session.stat("samples_seen"), 3000)
+        self.assertEqual(len(samples), session.stat("samples_delivered"))
+
+    def test_one_sample_per_event_equals_the_kernels_own_count(self):
+        # With a period of 1 the event's own counter is the number of samples generated: an oracle
+        # that shares nothing with how samples travel.
+        with Daemon() as daemon, Demo():
+            _, session = daemon.record("-a", "-e", "context-switches", "-c", "1", "-d", "3s")
+        self.assert_adds_up(session)
+        self.assertEqual(session.stat("throttled"), 0)
+        self.assertGreater(session.stat("event_count"), 100)
+        self.assertEqual(session.stat("samples_generated"), session.stat("event_count"))
+
+    def test_lost_in_the_kernel(self):
+        # A daemon that sleeps while rings of one page fill must lose samples, and know how many.
+        with Daemon() as daemon, Demo():
+            account = daemon.folder / "session.json"
+            client = daemon.start_lbrctl("-q", "record", "-a", "-e", "context-switches", "-c", "1",
+                                         "--stack", "dwarf", "--ring", "4K", "--stack-bytes", "1024",
+                                         "-d", "3s", "-o", account)
+            time.sleep(1)
+            daemon.process.send_signal(signal.SIGSTOP)
+            time.sleep(1)
+            daemon.process.send_signal(signal.SIGCONT)
+            self.assertEqual(client.wait(timeout=60), 0)
+            import json
+            from lbrd_fixture import Session
+            session = Session(json.loads(account.read_text()))
+        self.assert_adds_up(session)
+        self.assertGreater(session.stat("samples_lost"), 0)
+        self.assertEqual(session.stat("samples_generated"), session.stat("event_count"))
+
+    def test_a_slow_stream_loses_only_its_own(self):
+        with Daemon() as daemon, Demo():
+            self.assertEqual(daemon.lbrctl("start", "s", "-a", "-F", "9999", "--stack", "fp").returncode, 0)
+            stalled = daemon.start_lbrctl("stream", "s", stdout=subprocess.PIPE)
+            good = daemon.start_lbrctl("stream", "s", stdout=subprocess.PIPE)
+            stalled.send_signal(signal.SIGSTOP)
+            lines = 0
+            end = time.time() + 2
+            while time.time() < end:
+                if not good.stdout.readline():
+                    break
+                lines += 1
+            self.assertGreater(lines, 1000)
+            good.kill()
+            stalled.kill()
+            account = daemon.folder / "session.json"
+            self.assertEqual(daemon.lbrctl("stop", "s", "-o", account).returncode, 0)
+            good.stdout.close(); stalled.stdout.close()
+            good.wait(); stalled.wait()
+
+
+if __name__ == "__main__":
+    require_root()
+    main()

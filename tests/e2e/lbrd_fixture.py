@@ -1,0 +1,131 @@
+"""A real daemon and the real command line, for tests that use them as a user would."""
+
+import collections
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+SOURCE = pathlib.Path(os.environ.get("LBRD_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
+BUILD = pathlib.Path(os.environ.get("LBRD_BUILD", SOURCE / "build/release"))
+LBRD = BUILD / "daemon/lbrd"
+LBRCTL = BUILD / "client/lbrctl"
+DEMO = BUILD / "tests/workload/demo"
+RECORDINGS = pathlib.Path(os.environ.get("LBRD_RECORDINGS", SOURCE / "../shared/recordings"))
+SANITIZED = "san" in BUILD.name  # slower by an order of magnitude
+
+
+def skip(reason):
+    """Ends the whole test as skipped: CTest shows the reason."""
+    print("SKIPPED:", reason)
+    sys.exit(77)
+
+
+def require_root():
+    if os.geteuid() != 0:
+        skip("profiling the machine needs root")
+
+
+def main():
+    unittest.main(verbosity=2)
+
+
+def run(*command, timeout=120, **kwargs):
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True,
+                          timeout=timeout, **kwargs)
+
+
+class Daemon:
+    """lbrd on a socket of its own, from `with` to its end, which must be clean."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
+        self.socket = self.folder / "lbrd.sock"
+
+    def __enter__(self):
+        ready, write = os.pipe()
+        self.log = open(self.folder / "log", "w+")
+        self.process = subprocess.Popen(
+            [str(LBRD), "--socket", str(self.socket), "--ready-fd", str(write)],
+            pass_fds=[write], stderr=self.log)
+        os.close(write)
+        if os.read(ready, 1) != b"\n":
+            raise RuntimeError("lbrd does not start: " + self.log_text())
+        os.close(ready)
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=60)
+        text = self.log_text()
+        self.log.close()
+        shutil.rmtree(self.folder)
+        if kind is None and code != 0:
+            raise RuntimeError(f"lbrd ended with {code}: {text}")
+
+    def log_text(self):
+        self.log.flush()
+        return (self.folder / "log").read_text()
+
+    def lbrctl(self, *args, **kwargs):
+        return run(LBRCTL, "--socket", self.socket, *args, **kwargs)
+
+    def start_lbrctl(self, *args, **kwargs):
+        return subprocess.Popen([str(LBRCTL), "--socket", str(self.socket), *map(str, args)],
+                                text=True, **kwargs)
+
+    def record(self, *args, timeout=120):
+        """Records; gives (samples, session) as lists and dicts."""
+        lines, account = self.folder / "samples.jsonl", self.folder / "session.json"
+        done = self.lbrctl("-q", "record", *args, "-o", lines, "-o", account, timeout=timeout)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+        with open(lines) as file:
+            samples = [json.loads(line) for line in file]
+        return samples, Session(json.loads(account.read_text()))
+
+
+class Session(dict):
+    """A session's account; counts as integers (JSON has 64-bit ones as text)."""
+
+    def stat(self, name):
+        return int(self["stats"][name])
+
+    def dropped(self):
+        return {c["name"]: int(c["value"]) for c in self["stats"]["samples_dropped"]}
+
+
+class Demo:
+    """The demo workload, running."""
+
+    def __init__(self, *args):
+        self.args = args
+
+    def __enter__(self):
+        self.process = subprocess.Popen([str(DEMO), *map(str, self.args)],
+                                        stdout=subprocess.DEVNULL)
+        time.sleep(1)  # past its start-up
+        return self.process
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=30)
+
+
+def names(sample):
+    return [frame["symbol"] for frame in sample["stack"]]
+
+
+def user_frames(sample):
+    return [frame for frame in sample["stack"] if frame["source"] != "kernel"]
+
+
+def count(values):
+    return collections.Counter(values)

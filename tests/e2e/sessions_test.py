@@ -1,0 +1,94 @@
+"""Sessions that live in the daemon: start, list, stream, stop; several at once; a clean end."""
+
+import json
+import signal
+import subprocess
+import time
+import unittest
+
+from lbrd_fixture import Daemon, Demo, Session, main, require_root
+
+
+class Sessions(unittest.TestCase):
+    def test_start_list_stop(self):
+        with Daemon() as daemon, Demo() as demo:
+            started = daemon.lbrctl("start", "all", "-a", "-F", "199")
+            self.assertEqual(started.returncode, 0, started.stderr)
+            self.assertIn("user stacks from", started.stdout)
+            self.assertEqual(daemon.lbrctl("start", "one", "-p", demo.pid, "-F", "99").returncode, 0)
+            time.sleep(1)
+            listed = daemon.lbrctl("list").stdout
+            self.assertRegex(listed, r"all +running +all CPUs")
+            self.assertRegex(listed, rf"one +running +pid {demo.pid}")
+            account = daemon.folder / "one.json"
+            self.assertEqual(daemon.lbrctl("stop", "one", "-o", account).returncode, 0)
+            one = Session(json.loads(account.read_text()))
+            self.assertEqual(one["state"], "SESSION_STATE_STOPPED")
+            self.assertGreater(one.stat("samples_delivered"), 20)
+            stopped = daemon.lbrctl("stop", "all")
+            self.assertEqual(stopped.returncode, 0, stopped.stderr)
+            self.assertIn("FUNCTION", stopped.stdout)
+            self.assertIn("no sessions", daemon.lbrctl("list").stdout)
+
+    def test_stream(self):
+        with Daemon() as daemon, Demo():
+            self.assertEqual(daemon.lbrctl("start", "live", "-a", "-d", "2s").returncode, 0)
+            streamed = daemon.lbrctl("stream", "live")
+            self.assertEqual(streamed.returncode, 0, streamed.stderr)
+            samples = [json.loads(line) for line in streamed.stdout.splitlines()]
+            self.assertGreater(len(samples), 1000)
+            self.assertLessEqual(
+                {"time", "pid", "tid", "cpu", "event", "weight", "stack", "verdict"},
+                set(samples[0]))
+
+    def test_a_process_session_sees_only_that_process_and_ends_with_it(self):
+        with Daemon() as daemon, Demo("--seconds", 3, "--children", "off") as demo:
+            samples, session = daemon.record("-p", demo.pid)
+            self.assertEqual({s["pid"] for s in samples}, {demo.pid})
+            self.assertGreater(len({s["tid"] for s in samples}), 2)
+            self.assertEqual(session["state"], "SESSION_STATE_STOPPED")
+
+    def test_a_command_from_its_start_to_its_end(self):
+        with Daemon() as daemon:
+            samples, session = daemon.record(
+                "-F", "4999", "--", "sh", "-c",
+                "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec true")
+            self.assertGreater(len(samples), 100)
+            self.assertEqual(len({s["pid"] for s in samples}), 1)
+            self.assertNotIn("lbrctl", {s["comm"] for s in samples})
+
+    def test_ctrl_c_shows_what_was_found(self):
+        with Daemon() as daemon, Demo():
+            client = daemon.start_lbrctl("record", "-a", stdout=subprocess.PIPE)
+            time.sleep(2)
+            client.send_signal(signal.SIGINT)
+            out, _ = client.communicate(timeout=30)
+            self.assertEqual(client.returncode, 0)
+            self.assertIn("FUNCTION", out)
+
+    def test_sigterm_ends_the_daemon_with_a_session_and_a_stream_open(self):
+        with Daemon() as daemon, Demo():
+            self.assertEqual(daemon.lbrctl("start", "s", "-a").returncode, 0)
+            stream = daemon.start_lbrctl("stream", "s", stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.PIPE)
+            time.sleep(1)
+            begin = time.time()
+            daemon.process.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.process.wait(timeout=20), 0)
+            self.assertLess(time.time() - begin, 10)
+            self.assertFalse(daemon.socket.exists())
+            stream.communicate(timeout=20)
+
+    def test_a_client_that_dies_harms_nobody(self):
+        with Daemon() as daemon, Demo():
+            client = daemon.start_lbrctl("record", "-a", "-d", "2s", stdout=subprocess.DEVNULL)
+            time.sleep(0.5)
+            client.kill()
+            client.wait()
+            time.sleep(3)
+            self.assertRegex(daemon.lbrctl("list").stdout, r"session-1 +stopped")
+
+
+if __name__ == "__main__":
+    require_root()
+    main()
