@@ -102,7 +102,8 @@ absl::StatusOr<OutputFormat> FormatOfFile(const std::string& path) {
   if (absl::EndsWith(path, ".txt")) return OutputFormat::kTable;
   return absl::InvalidArgumentError(absl::StrCat(
       "cannot tell the format of '", path,
-      "' by its ending (.svg, .pb.gz, .pprof, .folded, .jsonl, .json, .txt); add --format ", kFormats));
+      "' by its ending (.svg, .pb.gz, .pprof, .folded, .jsonl, .json, .txt); add --format ",
+      kFormats));
 }
 
 absl::StatusOr<std::vector<Output>> PlanOutputs(const std::vector<std::string>& paths,

@@ -127,10 +127,10 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
     spec->set_wait_for_stream(true);
   }
 
+  CatchInterrupts();
   const absl::StatusOr<v1::Session> created = client->CreateSession("", *spec);
   if (!created.ok()) return created.status();
   const std::string name = created->name();
-  CatchInterrupts();
   if (lines != nullptr) {
     lines->Start(*client, *created);
     // The session begins with its first stream; the command must not run before it does.
@@ -169,7 +169,7 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
       ->add_option("-o,--output", flags->outputs,
                    "write a file, by its ending: .svg (flame graph), .pb.gz (pprof),\n"
                    ".folded, .jsonl (every sample), .json (the session's account), .txt (table);\n"
-                      "may be given again")
+                   "may be given again")
       ->take_all()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

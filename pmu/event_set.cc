@@ -32,9 +32,8 @@ absl::StatusOr<std::unique_ptr<EventSet>> EventSet::Open(Kernel& kernel, const C
                                                          uint64_t ring_bytes) {
   if (ring_bytes == 0) ring_bytes = kDefaultRingBytes;
   if (ring_bytes > kMaxRingBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a ring of ", ring_bytes,
-                                                   " bytes is too large; the most is ",
-                                                   kMaxRingBytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a ring of ", ring_bytes, " bytes is too large; the most is ", kMaxRingBytes));
   }
   ring_bytes = std::bit_ceil(std::max(ring_bytes, kernel.PageBytes()));
   std::unique_ptr<EventSet> set(new EventSet(kernel, ring_bytes));
@@ -72,10 +71,9 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
   }
   events_.push_back({event_.code.name, event_.attr, RecordFormat::FromAttr(event_.attr)});
   events_.push_back({"side-band", side_band, RecordFormat::FromAttr(side_band)});
-  order_ = std::make_unique<RingOrder>(
-      [this](const perf_event_header* header, SampleId* who, uint32_t* index) {
-        return PeekRing(header, who, index);
-      });
+  order_ =
+      std::make_unique<RingOrder>([this](const perf_event_header* header, SampleId* who,
+                                         uint32_t* index) { return PeekRing(header, who, index); });
 
   signal_fd_ = kernel_.OpenSignal();
   if (signal_fd_ < 0) return absl::ErrnoToStatus(-signal_fd_, "cannot make an eventfd");
@@ -84,7 +82,8 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
 
   if (target.pid.has_value()) {
     pid_fd_ = kernel_.OpenPid(*target.pid);
-    if (pid_fd_ < 0) return ExplainOpenError(-pid_fd_, event_.code, absl::StrCat("process ", *target.pid));
+    if (pid_fd_ < 0)
+      return ExplainOpenError(-pid_fd_, event_.code, absl::StrCat("process ", *target.pid));
     if (absl::Status opened = OpenThreads(target, *cpus); !opened.ok()) return opened;
   } else {
     for (const int32_t cpu : *cpus) {
@@ -107,8 +106,8 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
 absl::Status EventSet::OpenThreads(const EventTarget& target, const std::vector<int32_t>& cpus) {
   const std::string folder = absl::StrCat("/proc/", *target.pid, "/task");
   absl::flat_hash_set<int32_t> known;
-  // Threads are born while we open: look again until a pass finds none that is neither ours nor born
-  // of one that is (events are inherited).
+  // Threads are born while we open: look again until a pass finds none that is neither ours nor
+  // born of one that is (events are inherited).
   for (int pass = 0; pass < kMaxEnumerations; ++pass) {
     const absl::StatusOr<std::vector<int32_t>> tids = kernel_.ListNumbers(folder);
     if (!tids.ok()) {
@@ -168,8 +167,8 @@ absl::Status EventSet::ConnectToRing(int fd, int32_t cpu) {
         "cannot map a ring of ", ring_bytes_ >> 10, " KiB for CPU ", cpu, ": ", strerror(error),
         "; ask for smaller rings, or raise kernel.perf_event_mlock_kb"));
   }
-  rings_.push_back({cpu, fd, memory,
-                    std::make_unique<Ring>(memory, kernel_.PageBytes(), ring_bytes_)});
+  rings_.push_back(
+      {cpu, fd, memory, std::make_unique<Ring>(memory, kernel_.PageBytes(), ring_bytes_)});
   order_->Add(rings_.back().ring.get());
   return absl::OkStatus();
 }

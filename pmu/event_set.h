@@ -1,8 +1,8 @@
-// A session's events on the kernel: opened on every CPU or on every thread of a process, one ring per
-// CPU, read as a RecordSource in time order.
+// A session's events on the kernel: opened on every CPU or on every thread of a process, one ring
+// per CPU, read as a RecordSource in time order.
 //
-// On each CPU two kinds of event share the ring: the sampling event, and a dummy that carries mappings,
-// names, forks and exits. They are apart so that each one's losses are known exactly
+// On each CPU two kinds of event share the ring: the sampling event, and a dummy that carries
+// mappings, names, forks and exits. They are apart so that each one's losses are known exactly
 // (read_format LOST). Everything is opened disabled; Start() enables.
 //
 // Memory: ring_bytes per CPU, pinned by the kernel, plus 64 KiB per ring that had to wrap.
@@ -40,8 +40,8 @@ inline constexpr uint64_t kMaxRingBytes = uint64_t{256} << 20;
 
 class EventSet : public RecordSource {
  public:
-  // Opens all events, disabled. `ring_bytes` is rounded up to a power of two of pages. Errors say what
-  // failed, on which CPU or process, and what to do; nothing stays open then.
+  // Opens all events, disabled. `ring_bytes` is rounded up to a power of two of pages. Errors say
+  // what failed, on which CPU or process, and what to do; nothing stays open then.
   static absl::StatusOr<std::unique_ptr<EventSet>> Open(Kernel& kernel, const ChosenEvent& event,
                                                         const EventTarget& target,
                                                         uint64_t ring_bytes);

@@ -155,6 +155,7 @@ absl::Status PerfDataReader::ReadPreamble() {
 bool PerfDataReader::Advance() {
   const absl::StatusOr<bool> more = stream_.Next();
   bytes_read_.Set(stream_.offset() - begin_);
+  if (stream_.compressed()) info_.compressed = true;
   if (more.ok() && *more) return true;
   End(more.status());
   return false;

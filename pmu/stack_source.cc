@@ -81,8 +81,7 @@ absl::StatusOr<EventCode> BestEvent(Kernel& kernel, const EventRequest& request,
     if (error != ENOENT && error != EOPNOTSUPP && error != ENODEV && error != EINVAL) {
       return ExplainOpenError(error, *cycles, "this machine");
     }
-    *why_not_cycles =
-        absl::StrCat("no hardware PMU here (the kernel says: ", strerror(error), ")");
+    *why_not_cycles = absl::StrCat("no hardware PMU here (the kernel says: ", strerror(error), ")");
   } else {
     *why_not_cycles = std::string(cycles.status().message());
   }
@@ -100,8 +99,8 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
           what, "not permitted; run lbrd as root, or with CAP_PERFMON and CAP_SYS_PTRACE"));
     case ENOENT:
     case EOPNOTSUPP:
-      return absl::UnimplementedError(absl::StrCat(
-          what, "this machine does not count it (", strerror(error), "); try --event cpu-clock"));
+      return absl::UnimplementedError(absl::StrCat(what, "this machine does not count it (",
+                                                   strerror(error), "); try --event cpu-clock"));
     case ENODEV:
       return absl::UnavailableError(absl::StrCat(what, "no such device, or the CPU is offline"));
     case ESRCH:
@@ -121,9 +120,10 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
       return absl::FailedPreconditionError(
           absl::StrCat(what, "call chains are limited; raise kernel.perf_event_max_stack to 127"));
     case EINVAL:
-      return absl::InvalidArgumentError(absl::StrCat(
-          what, "the kernel does not take this combination; is the rate above "
-                "kernel.perf_event_max_sample_rate?"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(what,
+                       "the kernel does not take this combination; is the rate above "
+                       "kernel.perf_event_max_sample_rate?"));
     default:
       return absl::UnknownError(absl::StrCat(what, strerror(error)));
   }
@@ -131,11 +131,13 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
 
 absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& request) {
   std::string why_not_cycles;
-  absl::StatusOr<EventCode> code = request.event.empty() ? BestEvent(kernel, request, &why_not_cycles)
-                                                         : FindEvent(request.event);
+  absl::StatusOr<EventCode> code = request.event.empty()
+                                       ? BestEvent(kernel, request, &why_not_cycles)
+                                       : FindEvent(request.event);
   if (!code.ok()) return code.status();
 
-  ChosenEvent chosen{.code = *std::move(code), .source = request.source, .attr = {}, .refusals = {}};
+  ChosenEvent chosen{
+      .code = *std::move(code), .source = request.source, .attr = {}, .refusals = {}};
   int error = 0;
   for (const StackSource source : kLadder) {
     if (!request.best_source && source != request.source) continue;

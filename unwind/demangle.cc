@@ -1,8 +1,5 @@
 #include "unwind/demangle.h"
 
-// libiberty's own declaration of basename() contradicts that of the C library.
-#define HAVE_DECL_BASENAME 1
-#include <libiberty/demangle.h>
 #include <setjmp.h>
 
 #include <algorithm>
@@ -11,12 +8,11 @@
 #include <memory>
 #include <optional>
 #include <utility>
-#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "unwind/demangle_walk.h"
 
 // libiberty bounds its recursion, but neither its output nor its time: a mangled name of 300 bytes
 // can ask for days of both. So each name is checked first for what makes it run away, and the
@@ -53,174 +49,6 @@ void Append(const char* text, size_t size, void* opaque) {
       std::all_of(text, text + size, [](char c) { return (static_cast<uint8_t>(c) & 0x80) == 0; });
   if (is_ascii) longjmp(output->stop, 1);
 }
-
-// How many components libiberty visits at most to print a tree. Components are shared (that is what
-// substitutions are), and template parameters stand for trees elsewhere, so a short name can make
-// for an endless walk that does not even have to print anything.
-class PrintCost {
- public:
-  using Component = demangle_component;
-
-  static bool IsBounded(const Component* root) {
-    PrintCost cost;
-    return cost.Order(root) && cost.Bounded(root);
-  }
-
- private:
-  static constexpr uint64_t kMaxVisits = 1 << 20;
-  // Template arguments rarely depend on template parameters, and never so deeply.
-  static constexpr int kMaxParameterDepth = 4;
-
-  struct Node {
-    bool done = false;
-    uint64_t visits = 0;
-    uint64_t list_length = 0;  // of a list of template arguments, from this one on
-  };
-
-  static std::pair<const Component*, const Component*> Children(const Component* c) {
-    switch (c->type) {
-      case DEMANGLE_COMPONENT_NAME:
-      case DEMANGLE_COMPONENT_SUB_STD:
-      case DEMANGLE_COMPONENT_TEMPLATE_PARAM:
-      case DEMANGLE_COMPONENT_FUNCTION_PARAM:
-      case DEMANGLE_COMPONENT_UNNAMED_TYPE:
-      case DEMANGLE_COMPONENT_NUMBER:
-      case DEMANGLE_COMPONENT_CHARACTER:
-      case DEMANGLE_COMPONENT_OPERATOR:
-      case DEMANGLE_COMPONENT_BUILTIN_TYPE:
-      case DEMANGLE_COMPONENT_EXTENDED_BUILTIN_TYPE:
-        return {nullptr, nullptr};
-      case DEMANGLE_COMPONENT_LAMBDA:
-      case DEMANGLE_COMPONENT_DEFAULT_ARG:
-        return {c->u.s_unary_num.sub, nullptr};
-      case DEMANGLE_COMPONENT_EXTENDED_OPERATOR:
-        return {c->u.s_extended_operator.name, nullptr};
-      case DEMANGLE_COMPONENT_FIXED_TYPE:
-        return {c->u.s_fixed.length, nullptr};
-      case DEMANGLE_COMPONENT_CTOR:
-        return {c->u.s_ctor.name, nullptr};
-      case DEMANGLE_COMPONENT_DTOR:
-        return {c->u.s_dtor.name, nullptr};
-      default:
-        return {c->u.s_binary.left, c->u.s_binary.right};
-    }
-  }
-
-  // Lists the tree's components, children first. False: it is not a tree that libiberty can print.
-  bool Order(const Component* root) {
-    bool has_expansion = false;
-    bool has_extended_builtin = false;
-    std::vector<const Component*> pending = {root};
-    while (!pending.empty()) {
-      const Component* c = pending.back();
-      const auto [entry, is_new] = nodes_.try_emplace(c);
-      if (!is_new) {
-        pending.pop_back();
-        if (!entry->second.done) {
-          entry->second.done = true;
-          ordered_.push_back(c);
-        }
-        continue;
-      }
-      has_expansion |= c->type == DEMANGLE_COMPONENT_PACK_EXPANSION;
-      has_extended_builtin |= c->type == DEMANGLE_COMPONENT_EXTENDED_BUILTIN_TYPE;
-      has_parameter_ |= c->type == DEMANGLE_COMPONENT_TEMPLATE_PARAM;
-      has_conversion_ |= c->type == DEMANGLE_COMPONENT_CONVERSION;
-      const auto [left, right] = Children(c);
-      for (const Component* child : {right, left}) {
-        if (child == nullptr) continue;
-        const auto known = nodes_.find(child);
-        if (known == nodes_.end()) {
-          pending.push_back(child);
-        } else if (!known->second.done) {
-          return false;  // what is not done yet is on the way here: a cycle
-        }
-      }
-    }
-    // Looking for the pack to expand, libiberty takes an extended built-in type for an inner node.
-    return !(has_expansion && has_extended_builtin);
-  }
-
-  uint64_t VisitsOf(const Component* c) const { return c == nullptr ? 0 : nodes_.at(c).visits; }
-
-  // The function template whose arguments the parameters within `typed_name` stand for.
-  static const Component* TemplateOf(const Component* typed_name) {
-    const Component* c = typed_name->u.s_binary.left;
-    while (c != nullptr) {
-      switch (c->type) {
-        case DEMANGLE_COMPONENT_TEMPLATE:
-          return c;
-        case DEMANGLE_COMPONENT_LOCAL_NAME:
-          c = c->u.s_binary.right;
-          break;
-        case DEMANGLE_COMPONENT_DEFAULT_ARG:
-          c = c->u.s_unary_num.sub;
-          break;
-        case DEMANGLE_COMPONENT_RESTRICT_THIS:
-        case DEMANGLE_COMPONENT_VOLATILE_THIS:
-        case DEMANGLE_COMPONENT_CONST_THIS:
-        case DEMANGLE_COMPONENT_REFERENCE_THIS:
-        case DEMANGLE_COMPONENT_RVALUE_REFERENCE_THIS:
-        case DEMANGLE_COMPONENT_TRANSACTION_SAFE:
-        case DEMANGLE_COMPONENT_NOEXCEPT:
-        case DEMANGLE_COMPONENT_THROW_SPEC:
-          c = c->u.s_binary.left;
-          break;
-        default:
-          return nullptr;
-      }
-    }
-    return nullptr;
-  }
-
-  // Counts visits, where a template parameter takes `parameter_visits`. Returns how many the
-  // largest arguments that a parameter can stand for take.
-  uint64_t Count(uint64_t parameter_visits) {
-    uint64_t largest_arguments = 1;
-    uint64_t longest_list = 0;
-    for (const Component* c : ordered_) {
-      const auto [left, right] = Children(c);
-      Node& node = nodes_.at(c);
-      node.visits = 1 + VisitsOf(left) + VisitsOf(right);
-      if (c->type == DEMANGLE_COMPONENT_TEMPLATE_PARAM) {
-        node.visits += parameter_visits;
-      } else if (c->type == DEMANGLE_COMPONENT_TEMPLATE_ARGLIST) {
-        node.list_length = 1 + (right != nullptr ? nodes_.at(right).list_length : 0);
-        longest_list = std::max(longest_list, node.list_length);
-      } else if (c->type == DEMANGLE_COMPONENT_PACK_EXPANSION) {
-        // Lists that come later in the order count through this bound alone.
-        node.visits *= 1 + std::max(longest_list, longest_list_);
-      }
-      node.visits = std::min(node.visits, kMaxVisits + 1);
-      const Component* pattern = nullptr;
-      if (c->type == DEMANGLE_COMPONENT_TYPED_NAME) pattern = TemplateOf(c);
-      if (c->type == DEMANGLE_COMPONENT_TEMPLATE && has_conversion_) pattern = c;
-      if (pattern != nullptr) {
-        largest_arguments = std::max(largest_arguments, VisitsOf(pattern->u.s_binary.right));
-      }
-    }
-    longest_list_ = longest_list;
-    return largest_arguments;
-  }
-
-  bool Bounded(const Component* root) {
-    uint64_t parameter_visits = Count(1);
-    if (!has_parameter_) return VisitsOf(root) <= kMaxVisits;
-    for (int depth = 0; depth < kMaxParameterDepth; ++depth) {
-      const uint64_t next = Count(parameter_visits);
-      if (VisitsOf(root) > kMaxVisits) return false;
-      if (next == parameter_visits) return true;
-      parameter_visits = next;
-    }
-    return false;
-  }
-
-  absl::flat_hash_map<const Component*, Node> nodes_;
-  std::vector<const Component*> ordered_;  // children first
-  bool has_parameter_ = false;
-  bool has_conversion_ = false;
-  uint64_t longest_list_ = 0;
-};
 
 // How many times a template parameter is followed by template arguments. In a conversion operator's
 // type libiberty reads each such list twice, and lists in it four times, and so on.
@@ -279,7 +107,7 @@ std::optional<std::string> DemangleCpp(const std::string& mangled) {
   void* memory = nullptr;
   demangle_component* tree = cplus_demangle_v3_components(mangled.c_str(), DMGL_NO_OPTS, &memory);
   const std::unique_ptr<void, void (*)(void*)> owned(memory, std::free);
-  if (tree == nullptr || !PrintCost::IsBounded(tree)) return std::nullopt;
+  if (tree == nullptr || !PrintsInTime(tree)) return std::nullopt;
   Output output;
   if (!PrintTree(tree, &output) || output.excessive) return std::nullopt;
   return std::move(output.text);

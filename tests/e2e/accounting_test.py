@@ -1,11 +1,12 @@
 """Every sample that the kernel generated is seen, lost or dropped, and said to be."""
 
+import json
 import signal
 import subprocess
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, main, require_root
+from lbrd_fixture import Daemon, Demo, Session, main, require_root
 
 
 class Accounting(unittest.TestCase):
@@ -26,7 +27,7 @@ class Accounting(unittest.TestCase):
         # With a period of 1 the event's own counter is the number of samples generated: an oracle
         # that shares nothing with how samples travel.
         with Daemon() as daemon, Demo():
-            _, session = daemon.record("-a", "-e", "context-switches", "-c", "1", "-d", "3s")
+            _, session = daemon.record("-a", "-e", "page-faults", "-c", "1", "-d", "3s")
         self.assert_adds_up(session)
         self.assertEqual(session.stat("throttled"), 0)
         self.assertGreater(session.stat("event_count"), 100)
@@ -36,7 +37,7 @@ class Accounting(unittest.TestCase):
         # A daemon that sleeps while rings of one page fill must lose samples, and know how many.
         with Daemon() as daemon, Demo():
             account = daemon.folder / "session.json"
-            client = daemon.start_lbrctl("-q", "record", "-a", "-e", "context-switches", "-c", "1",
+            client = daemon.start_lbrctl("-q", "record", "-a", "-e", "page-faults", "-c", "1",
                                          "--stack", "dwarf", "--ring", "4K", "--stack-bytes", "1024",
                                          "-d", "3s", "-o", account)
             time.sleep(1)
@@ -44,8 +45,6 @@ class Accounting(unittest.TestCase):
             time.sleep(1)
             daemon.process.send_signal(signal.SIGCONT)
             self.assertEqual(client.wait(timeout=60), 0)
-            import json
-            from lbrd_fixture import Session
             session = Session(json.loads(account.read_text()))
         self.assert_adds_up(session)
         self.assertGreater(session.stat("samples_lost"), 0)
@@ -68,8 +67,9 @@ class Accounting(unittest.TestCase):
             stalled.kill()
             account = daemon.folder / "session.json"
             self.assertEqual(daemon.lbrctl("stop", "s", "-o", account).returncode, 0)
-            good.stdout.close(); stalled.stdout.close()
-            good.wait(); stalled.wait()
+            for stream in (good, stalled):
+                stream.stdout.close()
+                stream.wait()
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Daemon:
     def record(self, *args, timeout=120):
         """Records; gives (samples, session) as lists and dicts."""
         lines, account = self.folder / "samples.jsonl", self.folder / "session.json"
-        done = self.lbrctl("-q", "record", *args, "-o", lines, "-o", account, timeout=timeout)
+        done = self.lbrctl("-q", "record", "-o", lines, "-o", account, *args, timeout=timeout)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
         with open(lines) as file:

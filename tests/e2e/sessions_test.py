@@ -1,12 +1,21 @@
 """Sessions that live in the daemon: start, list, stream, stop; several at once; a clean end."""
 
 import json
+import re
 import signal
 import subprocess
 import time
 import unittest
 
 from lbrd_fixture import Daemon, Demo, Session, main, require_root
+
+
+def wait_for(condition, seconds=30):
+    end = time.time() + seconds
+    while not condition():
+        if time.time() > end:
+            raise TimeoutError("waited in vain")
+        time.sleep(0.1)
 
 
 class Sessions(unittest.TestCase):
@@ -60,7 +69,8 @@ class Sessions(unittest.TestCase):
     def test_ctrl_c_shows_what_was_found(self):
         with Daemon() as daemon, Demo():
             client = daemon.start_lbrctl("record", "-a", stdout=subprocess.PIPE)
-            time.sleep(2)
+            wait_for(lambda: "running" in daemon.lbrctl("list").stdout)
+            time.sleep(1)
             client.send_signal(signal.SIGINT)
             out, _ = client.communicate(timeout=30)
             self.assertEqual(client.returncode, 0)
@@ -82,11 +92,10 @@ class Sessions(unittest.TestCase):
     def test_a_client_that_dies_harms_nobody(self):
         with Daemon() as daemon, Demo():
             client = daemon.start_lbrctl("record", "-a", "-d", "2s", stdout=subprocess.DEVNULL)
-            time.sleep(0.5)
+            wait_for(lambda: "running" in daemon.lbrctl("list").stdout)
             client.kill()
             client.wait()
-            time.sleep(3)
-            self.assertRegex(daemon.lbrctl("list").stdout, r"session-1 +stopped")
+            wait_for(lambda: re.search("session-1 +stopped", daemon.lbrctl("list").stdout))
 
 
 if __name__ == "__main__":

@@ -66,8 +66,7 @@ TEST(SamplingAttr, AsksForDeferredChainsByBits38And39) {
 TEST(SamplingAttr, CopiesRegistersAndStackForDwarf) {
   EventRequest request;
   request.stack_copy_bytes = 4096;
-  const perf_event_attr attr =
-      BuildSamplingAttr(kCycles, request, {.source = StackSource::kDwarf});
+  const perf_event_attr attr = BuildSamplingAttr(kCycles, request, {.source = StackSource::kDwarf});
   EXPECT_EQ(attr.sample_type, kOfEverySample | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER);
   EXPECT_EQ(attr.sample_stack_user, 4096u);
   EXPECT_EQ(attr.sample_regs_user, 0xff0fffu);  // all but the segments', which the kernel refuses
@@ -100,10 +99,9 @@ TEST(SamplingAttr, IsTheSameInAllElseForEverySource) {
     EXPECT_EQ(attr.inherit, 0u);
     EXPECT_EQ(attr.exclude_guest, 1u);
     EXPECT_EQ(attr.sample_type & kOfEverySample, kOfEverySample);
-    EXPECT_EQ(attr.read_format,
-              static_cast<uint64_t>(PERF_FORMAT_TOTAL_TIME_ENABLED |
-                                    PERF_FORMAT_TOTAL_TIME_RUNNING | PERF_FORMAT_ID |
-                                    PERF_FORMAT_LOST));
+    EXPECT_EQ(attr.read_format, static_cast<uint64_t>(PERF_FORMAT_TOTAL_TIME_ENABLED |
+                                                      PERF_FORMAT_TOTAL_TIME_RUNNING |
+                                                      PERF_FORMAT_ID | PERF_FORMAT_LOST));
   }
 }
 
@@ -182,8 +180,7 @@ TEST(SideBandAttr, LeavesOutWhatOldKernelsDoNotKnow) {
 TEST(SideBandAttr, EndsItsRecordsAsTheSamplingEventDoes) {
   // Records of both come in one ring and are told apart by nothing else.
   constexpr uint64_t kInSampleId = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ID |
-                                   PERF_SAMPLE_STREAM_ID | PERF_SAMPLE_CPU |
-                                   PERF_SAMPLE_IDENTIFIER;
+                                   PERF_SAMPLE_STREAM_ID | PERF_SAMPLE_CPU | PERF_SAMPLE_IDENTIFIER;
   const perf_event_attr side_band = BuildSideBandAttr(true, true);
   const perf_event_attr sampling = BuildSamplingAttr(kCycles, {}, {.source = StackSource::kLbr});
   EXPECT_EQ(side_band.sample_type & kInSampleId, sampling.sample_type & kInSampleId);

@@ -28,8 +28,7 @@ ChosenEvent CpuClock(bool read_lost = true) {
                 .config = PERF_COUNT_SW_CPU_CLOCK,
                 .unit = "ns"};
   event.source = StackSource::kFramePointer;
-  event.attr = BuildSamplingAttr(event.code, {},
-                                 {.source = event.source, .read_lost = read_lost});
+  event.attr = BuildSamplingAttr(event.code, {}, {.source = event.source, .read_lost = read_lost});
   return event;
 }
 
@@ -116,14 +115,13 @@ TEST_F(EventSetTest, OpensAPairOfEventsAndARingPerCpu) {
 }
 
 TEST_F(EventSetTest, RoundsRingsUpAndRefusesHugeOnes) {
-  for (const auto& [asked, given] : std::vector<std::pair<uint64_t, uint64_t>>{
-           {1, 4096}, {4097, 8192}, {8192, 8192}}) {
+  for (const auto& [asked, given] :
+       std::vector<std::pair<uint64_t, uint64_t>>{{1, 4096}, {4097, 8192}, {8192, 8192}}) {
     const auto set = EventSet::Open(kernel_, CpuClock(), {}, asked);
     ASSERT_TRUE(set.ok()) << set.status();
     EXPECT_EQ((*set)->events()[0].attr.wakeup_watermark, given / 4);
   }
-  const absl::Status status =
-      EventSet::Open(kernel_, CpuClock(), {}, kMaxRingBytes + 1).status();
+  const absl::Status status = EventSet::Open(kernel_, CpuClock(), {}, kMaxRingBytes + 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
 }
 

@@ -1,6 +1,6 @@
-// A machine in memory, behind pmu/'s one door to the kernel: which events open is scripted by errno,
-// rings are plain memory that tests write byte by byte, files are text, and the clock stands still
-// unless it is moved.
+// A machine in memory, behind pmu/'s one door to the kernel: which events open is scripted by
+// errno, rings are plain memory that tests write byte by byte, files are text, and the clock stands
+// still unless it is moved.
 //
 // Thread rules: Signal() from any thread; everything else from one.
 #pragma once
@@ -101,9 +101,7 @@ class FakeKernel : public Kernel {
     return next_fd_++;
   }
   int OpenPid(int32_t) override { return pid_error != 0 ? -pid_error : OpenOther(Kind::kPid); }
-  int OpenSignal() override {
-    return signal_error != 0 ? -signal_error : OpenOther(Kind::kSignal);
-  }
+  int OpenSignal() override { return signal_error != 0 ? -signal_error : OpenOther(Kind::kSignal); }
   void Signal(int) override { signalled_ = true; }
   void Close(int fd) override {
     if (events_.erase(fd) + others_.erase(fd) != 1) ++bad_closes;
@@ -189,9 +187,7 @@ class FakeKernel : public Kernel {
     int32_t cpu = -1;
     uint64_t data_bytes = 0;
     std::unique_ptr<uint64_t[]> words;
-    perf_event_mmap_page* control() {
-      return reinterpret_cast<perf_event_mmap_page*>(words.get());
-    }
+    perf_event_mmap_page* control() { return reinterpret_cast<perf_event_mmap_page*>(words.get()); }
     std::byte* data() { return reinterpret_cast<std::byte*>(words.get()) + kPage; }
   };
 

@@ -16,10 +16,10 @@ using ::testing::ElementsAre;
 
 TEST(ParseProcMapping, ReadsAFileMapping) {
   ProcMapping mapping;
-  ASSERT_TRUE(ParseProcMapping(
-      "7f1c2a400000-7f1c2a5aa000 r-xp 00028000 fd:01 1838765                    "
-      "/usr/lib/x86_64-linux-gnu/libc.so.6",
-      &mapping));
+  ASSERT_TRUE(
+      ParseProcMapping("7f1c2a400000-7f1c2a5aa000 r-xp 00028000 fd:01 1838765                    "
+                       "/usr/lib/x86_64-linux-gnu/libc.so.6",
+                       &mapping));
   EXPECT_EQ(mapping.start, 0x7f1c2a400000u);
   EXPECT_EQ(mapping.end, 0x7f1c2a5aa000u);
   EXPECT_EQ(mapping.offset, 0x28000u);
@@ -62,10 +62,11 @@ TEST(ParseProcMapping, TellsWhatIsExecutable) {
 
 TEST(ParseProcMapping, TakesNothingElse) {
   for (const char* line :
-       {"", " ", "1000", "1000-2000", "1000-2000 r-xp", "1000-2000 r-xp 0", "1000-2000 r-xp 0 00:00",
-        "2000-1000 r-xp 0 00:00 0", "1000-1000 r-xp 0 00:00 0", "xyz-2000 r-xp 0 00:00 0",
-        "1000-2000 rx 0 00:00 0", "1000-2000 r-xp 0 0000 0", "1000-2000 r-xp 0 00:00 inode",
-        "10000000000000000-20000000000000000 r-xp 0 00:00 0", "Size: 4 kB"}) {
+       {"", " ", "1000", "1000-2000", "1000-2000 r-xp", "1000-2000 r-xp 0",
+        "1000-2000 r-xp 0 00:00", "2000-1000 r-xp 0 00:00 0", "1000-1000 r-xp 0 00:00 0",
+        "xyz-2000 r-xp 0 00:00 0", "1000-2000 rx 0 00:00 0", "1000-2000 r-xp 0 0000 0",
+        "1000-2000 r-xp 0 00:00 inode", "10000000000000000-20000000000000000 r-xp 0 00:00 0",
+        "Size: 4 kB"}) {
     ProcMapping mapping;
     EXPECT_FALSE(ParseProcMapping(line, &mapping)) << line;
   }
@@ -107,9 +108,9 @@ TEST(ScanProcess, TellsNamesAndExecutableMappings) {
       EXPECT_TRUE(mmap->executable);
     }
   }
-  EXPECT_THAT(told, ElementsAre("50/50 server", "50/51 two words",
-                                "50 401000+1000 1000 fd:1:9 /bin/server",
-                                "50 403000+1000 0 0:0:0 //anon"));
+  EXPECT_THAT(
+      told, ElementsAre("50/50 server", "50/51 two words", "50 401000+1000 1000 fd:1:9 /bin/server",
+                        "50 403000+1000 0 0:0:0 //anon"));
 }
 
 TEST(ScanProcess, KnowsNoProcessThatLeft) {

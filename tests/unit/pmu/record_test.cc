@@ -195,7 +195,7 @@ TEST(DecodeSample, RefusesCountsThatOverflow) {
   for (const uint64_t field : {PERF_SAMPLE_CALLCHAIN, PERF_SAMPLE_BRANCH_STACK,
                                PERF_SAMPLE_STACK_USER, PERF_SAMPLE_AUX, PERF_SAMPLE_READ}) {
     for (const uint64_t count :
-         {uint64_t{3}, uint64_t{1} << 32, uint64_t{1} << 60, uint64_t{1} << 61,
+         {uint64_t{9}, uint64_t{1} << 32, uint64_t{1} << 60, uint64_t{1} << 61,
           (uint64_t{1} << 61) + 1, ~uint64_t{0} / 24 + 1, ~uint64_t{0} - 7, ~uint64_t{0}}) {
       RecordBytes record(PERF_RECORD_SAMPLE, 0);
       record.U64s({count, 0});

@@ -100,8 +100,7 @@ TEST(RecordWriter, AppendsOneAfterAnother) {
   writer.Comm(1, 1, "first");
   const size_t second = writer.words().size();
   writer.Exit(2, 2);
-  const auto* header =
-      reinterpret_cast<const perf_event_header*>(writer.words().data() + second);
+  const auto* header = reinterpret_cast<const perf_event_header*>(writer.words().data() + second);
   EXPECT_EQ(header->type, static_cast<uint32_t>(PERF_RECORD_EXIT));
   EXPECT_EQ(second + header->size / 8, writer.words().size());
   writer.Clear();

@@ -33,9 +33,7 @@ class TestRing {
         words_((kPage + data_bytes) / 8),
         ring_(words_.data(), kPage, data_bytes) {}
   Ring* ring() { return &ring_; }
-  perf_event_mmap_page* control() {
-    return reinterpret_cast<perf_event_mmap_page*>(words_.data());
-  }
+  perf_event_mmap_page* control() { return reinterpret_cast<perf_event_mmap_page*>(words_.data()); }
   bool HasRoom() { return data_bytes_ - (control()->data_head - control()->data_tail) >= 24; }
   void Write(uint64_t time, uint64_t number = 0, uint32_t type = PERF_RECORD_SAMPLE) {
     for (const uint64_t word : {HeaderWord(type, 0, 24), time, number}) {

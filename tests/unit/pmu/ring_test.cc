@@ -20,9 +20,7 @@ class Memory {
       : data_bytes_(data_bytes), words_((kPage + data_bytes) / 8) {
     control()->data_head = control()->data_tail = begin;
   }
-  perf_event_mmap_page* control() {
-    return reinterpret_cast<perf_event_mmap_page*>(words_.data());
-  }
+  perf_event_mmap_page* control() { return reinterpret_cast<perf_event_mmap_page*>(words_.data()); }
   Ring MakeRing() { return Ring(words_.data(), kPage, data_bytes_); }
 
   void Write(const Words& record) {

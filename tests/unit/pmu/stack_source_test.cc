@@ -20,9 +20,7 @@ bool Deferred(const perf_event_attr& attr) {
   std::memcpy(&flags, reinterpret_cast<const char*>(&attr) + 40, sizeof(flags));
   return (flags & (kAttrDeferCallchain | kAttrDeferOutput)) != 0;
 }
-bool Lbr(const perf_event_attr& attr) {
-  return (attr.sample_type & PERF_SAMPLE_BRANCH_STACK) != 0;
-}
+bool Lbr(const perf_event_attr& attr) { return (attr.sample_type & PERF_SAMPLE_BRANCH_STACK) != 0; }
 bool StackCopy(const perf_event_attr& attr) {
   return (attr.sample_type & PERF_SAMPLE_STACK_USER) != 0;
 }
@@ -119,8 +117,8 @@ TEST(ChooseEvent, GoesDownTheLadderAndSaysWhy) {
   const auto fp = ChooseEvent(kernel, Request("cycles"));
   ASSERT_TRUE(fp.ok()) << fp.status();
   EXPECT_EQ(fp->source, StackSource::kFramePointer);
-  EXPECT_THAT(Refused(*fp), ElementsAre(StackSource::kLbr, StackSource::kKernelDeferred,
-                                        StackSource::kDwarf));
+  EXPECT_THAT(Refused(*fp),
+              ElementsAre(StackSource::kLbr, StackSource::kKernelDeferred, StackSource::kDwarf));
   EXPECT_THAT(fp->refusals[2].why, HasSubstr("Operation not supported"));
   EXPECT_EQ(kernel.open_descriptors(), 0u);
 }
@@ -205,8 +203,7 @@ TEST(ChooseEvent, DoesNotFallBackFromAForcedSource) {
   kernel.refuse = [](const perf_event_attr& attr, int32_t, int32_t) {
     return Lbr(attr) ? EOPNOTSUPP : 0;
   };
-  const absl::Status status =
-      ChooseEvent(kernel, Forced("cycles", StackSource::kLbr)).status();
+  const absl::Status status = ChooseEvent(kernel, Forced("cycles", StackSource::kLbr)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(status.message()), HasSubstr("stack mode lbr: this CPU"));
   for (const auto& attempt : kernel.attempts) EXPECT_TRUE(Lbr(attempt.attr));
@@ -215,8 +212,7 @@ TEST(ChooseEvent, DoesNotFallBackFromAForcedSource) {
 TEST(ChooseEvent, BlamesTheForcedSourceOnlyForWhatIsItsFault) {
   FakeKernel kernel;
   kernel.refuse = [](const perf_event_attr&, int32_t, int32_t) { return EACCES; };
-  const absl::Status status =
-      ChooseEvent(kernel, Forced("cycles", StackSource::kLbr)).status();
+  const absl::Status status = ChooseEvent(kernel, Forced("cycles", StackSource::kLbr)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
   EXPECT_THAT(std::string(status.message()), HasSubstr("CAP_PERFMON"));
 }

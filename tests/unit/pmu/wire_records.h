@@ -1,6 +1,6 @@
-// Records word by word as the kernel lays them out for the attrs of pmu/event_request.h: samples with
-// IDENTIFIER, IP, TID, TIME, CPU, PERIOD and CALLCHAIN, and everything else with a sample_id of TID,
-// TIME, CPU and IDENTIFIER behind it.
+// Records word by word as the kernel lays them out for the attrs of pmu/event_request.h: samples
+// with IDENTIFIER, IP, TID, TIME, CPU, PERIOD and CALLCHAIN, and everything else with a sample_id
+// of TID, TIME, CPU and IDENTIFIER behind it.
 #pragma once
 
 #include <linux/perf_event.h>
@@ -17,8 +17,7 @@ namespace lbrd::pmu {
 using Words = std::vector<uint64_t>;
 
 inline uint64_t HeaderWord(uint32_t type, uint16_t misc, size_t bytes) {
-  const perf_event_header header{
-      .type = type, .misc = misc, .size = static_cast<uint16_t>(bytes)};
+  const perf_event_header header{.type = type, .misc = misc, .size = static_cast<uint16_t>(bytes)};
   uint64_t word;
   std::memcpy(&word, &header, sizeof(word));
   return word;
@@ -83,11 +82,10 @@ inline Words WireComm(int32_t pid, int32_t tid, const char* name, uint64_t time,
 
 inline Words WireFork(int32_t pid, int32_t tid, int32_t parent_pid, int32_t parent_tid,
                       uint64_t time) {
-  return WireOther(
-      PERF_RECORD_FORK, 0,
-      {Pair(static_cast<uint32_t>(pid), static_cast<uint32_t>(parent_pid)),
-       Pair(static_cast<uint32_t>(tid), static_cast<uint32_t>(parent_tid)), time},
-      parent_pid, parent_tid, time);
+  return WireOther(PERF_RECORD_FORK, 0,
+                   {Pair(static_cast<uint32_t>(pid), static_cast<uint32_t>(parent_pid)),
+                    Pair(static_cast<uint32_t>(tid), static_cast<uint32_t>(parent_tid)), time},
+                   parent_pid, parent_tid, time);
 }
 
 inline Words WireLost(uint64_t count, uint64_t time) {

@@ -1,0 +1,116 @@
+#include "daemon/record_queue.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "../pmu/wire_records.h"
+#include "absl/time/clock.h"
+
+namespace lbrd::daemon {
+namespace {
+
+RecordBatch BatchOf(uint64_t time, size_t samples = 1) {
+  RecordBatch batch;
+  for (size_t i = 0; i < samples; ++i) {
+    const pmu::Words record = pmu::Wire({.time = time + i});
+    batch.Append(pmu::HeaderOf(record), 3);
+  }
+  return batch;
+}
+
+uint64_t FirstTime(const RecordBatch& batch) {
+  return pmu::PeekRecord(batch.record(batch.items()[0]), pmu::WireSampleFormat())->time;
+}
+
+TEST(RecordBatch, KeepsRecordsByteForByte) {
+  RecordBatch batch;
+  EXPECT_TRUE(batch.empty());
+  const pmu::Words records[] = {pmu::Wire({.time = 1, .chain = {7, 8, 9}}),
+                                pmu::WireComm(1, 1, "name", 2), pmu::Wire({.time = 3})};
+  for (uint32_t i = 0; i < 3; ++i) batch.Append(pmu::HeaderOf(records[i]), i);
+  ASSERT_EQ(batch.items().size(), 3u);
+  size_t bytes = 0;
+  for (uint32_t i = 0; i < 3; ++i) {
+    const RecordBatch::Item& item = batch.items()[i];
+    EXPECT_EQ(item.event, i);
+    ASSERT_EQ(batch.record(item)->size, records[i].size() * 8);
+    EXPECT_EQ(std::memcmp(batch.record(item), records[i].data(), records[i].size() * 8), 0);
+    bytes += records[i].size() * 8;
+  }
+  EXPECT_GE(batch.bytes(), bytes);
+}
+
+TEST(RecordBatch, KeepsRecordsAlignedWhateverTheirSize) {
+  RecordBatch batch;
+  pmu::Words odd = {pmu::HeaderWord(PERF_RECORD_SAMPLE, 0, 13), 5};
+  batch.Append(pmu::HeaderOf(odd), 0);
+  batch.Append(pmu::HeaderOf(odd), 0);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(batch.record(batch.items()[1])) % 8, 0u);
+  EXPECT_EQ(batch.record(batch.items()[1])->size, 13u);
+}
+
+TEST(RecordQueue, GivesBatchesInOrderAndCountsBytes) {
+  RecordQueue queue;
+  RecordBatch first = BatchOf(1);
+  const size_t bytes = first.bytes();
+  queue.Push(std::move(first));
+  queue.Push(BatchOf(2, 2));
+  EXPECT_GT(queue.bytes(), 2 * bytes);
+  EXPECT_EQ(FirstTime(*queue.Pop()), 1u);
+  EXPECT_EQ(FirstTime(*queue.Pop()), 2u);
+  EXPECT_EQ(queue.bytes(), 0u);
+}
+
+TEST(RecordQueue, GivesWhatIsLeftAfterItIsClosed) {
+  RecordQueue queue;
+  queue.Push(BatchOf(1));
+  queue.Close();
+  ASSERT_TRUE(queue.Pop().has_value());
+  EXPECT_FALSE(queue.Pop().has_value());
+  EXPECT_FALSE(queue.Pop().has_value());
+}
+
+TEST(RecordQueue, WakesThePopper) {
+  RecordQueue queue;
+  std::atomic<int> popped = 0;
+  std::thread popper([&] {
+    while (queue.Pop().has_value()) ++popped;
+  });
+  for (uint64_t i = 0; i < 100; ++i) queue.Push(BatchOf(i));
+  queue.Close();
+  popper.join();
+  EXPECT_EQ(popped, 100);
+}
+
+TEST(RecordQueue, MakesThePusherWaitForRoom) {
+  RecordQueue queue;
+  queue.Push(BatchOf(1));
+  queue.Push(BatchOf(2));
+  const size_t one = queue.bytes() / 2;
+  std::atomic<bool> has_room = false;
+  std::thread pusher([&] {
+    queue.WaitForRoom(one);
+    has_room = true;
+  });
+  absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_FALSE(has_room);
+  queue.Pop();
+  pusher.join();
+  EXPECT_TRUE(has_room);
+  queue.WaitForRoom(one);  // at the bound there is room
+}
+
+TEST(RecordQueue, ClosingEndsTheWaitForRoom) {
+  RecordQueue queue;
+  queue.Push(BatchOf(1));
+  std::thread pusher([&] { queue.WaitForRoom(0); });
+  queue.Close();
+  pusher.join();
+  EXPECT_GT(queue.bytes(), 0u);
+}
+
+}  // namespace
+}  // namespace lbrd::daemon

@@ -1,0 +1,105 @@
+// A RecordSource that plays a script: records one by one, pauses, and calls into the test in between.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "../pmu/wire_records.h"
+#include "absl/synchronization/mutex.h"
+#include "pmu/record_source.h"
+
+namespace lbrd::daemon {
+
+class ScriptedSource : public pmu::RecordSource {
+ public:
+  explicit ScriptedSource(bool patient) : patient_(patient) {
+    pmu::SourceEvent event;
+    event.name = "scripted";
+    event.format = pmu::WireSampleFormat();
+    events_.push_back(event);
+  }
+
+  // The script; before the source is read.
+  void Add(pmu::Words record) { script_.emplace_back(std::move(record)); }
+  void AddPause() { script_.emplace_back(Pause{}); }
+  // Called by the reader; it pauses afterwards.
+  void AddCall(std::function<void()> call) {
+    script_.emplace_back(std::move(call));
+    AddPause();
+  }
+  void AddError(absl::Status error) { script_.emplace_back(std::move(error)); }
+  // Says kIdle at the script's end until it is finished, as a running machine does.
+  void RunOn() { runs_on_ = true; }
+
+  const std::vector<pmu::SourceEvent>& events() const override { return events_; }
+  bool patient() const override { return patient_; }
+
+  absl::StatusOr<pmu::ReadResult> Next(pmu::RawRecord* out) override {
+    while (true) {
+      if (at_ == script_.size()) {
+        return runs_on_ && !finished_ ? pmu::ReadResult::kIdle : pmu::ReadResult::kEnd;
+      }
+      Step& step = script_[at_++];
+      if (std::holds_alternative<Pause>(step)) {
+        if (finished_) continue;
+        return pmu::ReadResult::kIdle;
+      }
+      if (const auto* call = std::get_if<std::function<void()>>(&step)) {
+        (*call)();
+        continue;
+      }
+      if (const auto* error = std::get_if<absl::Status>(&step)) return *error;
+      // A place of its own, overwritten by the next record: who keeps a pointer to it, is found out.
+      current_ = std::get<pmu::Words>(step);
+      out->header = pmu::HeaderOf(current_);
+      out->event = 0;
+      const auto who = pmu::PeekRecord(out->header, events_[0].format);
+      out->who = who.ok() ? *who : pmu::SampleId{};
+      absl::MutexLock lock(&mutex_);
+      ++(out->header->type == PERF_RECORD_SAMPLE ? stats_.samples : stats_.other_records);
+      return pmu::ReadResult::kRecord;
+    }
+  }
+
+  void Wait(absl::Duration timeout) override {
+    absl::MutexLock lock(&mutex_);
+    // Pauses of the script are over at once; only at its end there is something to wait for.
+    if (at_ < script_.size()) return;
+    mutex_.AwaitWithTimeout(absl::Condition(&interrupted_), timeout);
+    interrupted_ = false;
+  }
+  void Interrupt() override {
+    absl::MutexLock lock(&mutex_);
+    interrupted_ = true;
+  }
+  void Finish() override { finished_ = true; }
+  bool finished() const { return finished_; }
+
+  pmu::SourceStats stats() const override {
+    absl::MutexLock lock(&mutex_);
+    return stats_;
+  }
+
+ private:
+  struct Pause {};
+  using Step = std::variant<pmu::Words, Pause, std::function<void()>, absl::Status>;
+
+  const bool patient_;
+  std::vector<pmu::SourceEvent> events_;
+  std::vector<Step> script_;
+  size_t at_ = 0;
+  pmu::Words current_;
+  bool runs_on_ = false;
+  bool finished_ = false;
+
+  mutable absl::Mutex mutex_;
+  bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
+  pmu::SourceStats stats_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace lbrd::daemon
