@@ -82,8 +82,9 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
 
   if (target.pid.has_value()) {
     pid_fd_ = kernel_.OpenPid(*target.pid);
-    if (pid_fd_ < 0)
+    if (pid_fd_ < 0) {
       return ExplainOpenError(-pid_fd_, event_.code, absl::StrCat("process ", *target.pid));
+    }
     if (absl::Status opened = OpenThreads(target, *cpus); !opened.ok()) return opened;
   } else {
     for (const int32_t cpu : *cpus) {

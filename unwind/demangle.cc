@@ -21,7 +21,7 @@
 namespace lbrd::unwind {
 namespace {
 
-// The parser recurses as the name nests: this keeps it within 2 MiB of stack.
+// The parser recurses as the name nests: with this, 4 MiB of stack are enough for it.
 constexpr size_t kMaxMangledBytes = 8192;
 constexpr size_t kMaxCallbacks = 1 << 16;
 

@@ -108,7 +108,7 @@ class Tally:
     def __init__(self):
         self.samples = 0
         self.full = 0
-        self.below_start = 0
+        self.said_complete = 0  # of the full ones
         self.falsely_complete = 0
         self.kinds = collections.Counter()
         self.examples = {}
@@ -117,6 +117,7 @@ class Tally:
         self.samples += 1
         if kind is None:
             self.full += 1
+            self.said_complete += sample.complete is True
             return
         self.kinds[kind] += 1
         self.falsely_complete += sample.complete is True
@@ -138,11 +139,16 @@ def tally(samples, options):
     return tallies
 
 
+def print_header():
+    kinds = "".join(f"{kind:>16}" for kind in KINDS)
+    complete = f"{'said complete':>15}{kinds}{'falsely complete':>18}"
+    print(f"{'by':12}{'program':12}{'samples':>8}{'full':>8}{'%':>8}{complete}")
+
+
 def print_row(by, program, t):
     kinds = "".join(f"{t.kinds[kind]:>16}" for kind in KINDS)
-    print(
-        f"{by:12}{program:12}{t.samples:>8}{t.full:>8}{t.percent():>8.2f}{kinds}{t.falsely_complete:>18}"
-    )
+    complete = f"{t.said_complete:>15}{kinds}{t.falsely_complete:>18}"
+    print(f"{by:12}{program:12}{t.samples:>8}{t.full:>8}{t.percent():>8.2f}{complete}")
 
 
 def failures(program, t, options):
@@ -195,10 +201,7 @@ def main():
         rows.append(("stock perf", tally(perf_script_samples(options.oracle), options)))
 
     print(options.title)
-    header = "".join(f"{kind:>16}" for kind in KINDS)
-    print(
-        f"{'by':12}{'program':12}{'samples':>8}{'full':>8}{'%':>8}{header}{'falsely complete':>18}"
-    )
+    print_header()
     for by, tallies in rows:
         for program, t in tallies.items():
             if t.samples or program != RECURSION:

@@ -1,5 +1,4 @@
-#ifndef LBRD_TESTS_WORKLOAD_CHILDREN_H_
-#define LBRD_TESTS_WORKLOAD_CHILDREN_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -39,5 +38,3 @@ class Children {
 int ChildMain();
 
 }  // namespace demo
-
-#endif  // LBRD_TESTS_WORKLOAD_CHILDREN_H_

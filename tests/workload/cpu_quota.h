@@ -1,5 +1,4 @@
-#ifndef LBRD_TESTS_WORKLOAD_CPU_QUOTA_H_
-#define LBRD_TESTS_WORKLOAD_CPU_QUOTA_H_
+#pragma once
 
 #include <cstdint>
 
@@ -55,5 +54,3 @@ class SignalScope {
 };
 
 }  // namespace demo
-
-#endif  // LBRD_TESTS_WORKLOAD_CPU_QUOTA_H_

@@ -1,5 +1,4 @@
-#ifndef LBRD_TESTS_WORKLOAD_DEMO_CODEC_H_
-#define LBRD_TESTS_WORKLOAD_DEMO_CODEC_H_
+#pragma once
 
 #include <cstdint>
 
@@ -20,5 +19,3 @@ uint64_t Crc32(uint64_t state, uint64_t iterations);
 // Calls demo_codec::Crc32, which is exported, so also this call inside the library goes through the
 // table.
 extern "C" uint64_t demo_codec_checksum(uint64_t state, uint64_t iterations);
-
-#endif  // LBRD_TESTS_WORKLOAD_DEMO_CODEC_H_

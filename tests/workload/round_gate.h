@@ -1,5 +1,4 @@
-#ifndef LBRD_TESTS_WORKLOAD_ROUND_GATE_H_
-#define LBRD_TESTS_WORKLOAD_ROUND_GATE_H_
+#pragma once
 
 #include <condition_variable>
 #include <cstdint>
@@ -36,5 +35,3 @@ class RoundGate {
 };
 
 }  // namespace demo
-
-#endif  // LBRD_TESTS_WORKLOAD_ROUND_GATE_H_

@@ -1,5 +1,4 @@
-#ifndef LBRD_TESTS_WORKLOAD_TRUTH_H_
-#define LBRD_TESTS_WORKLOAD_TRUTH_H_
+#pragma once
 
 #include <cstdint>
 #include <span>
@@ -18,5 +17,3 @@ std::string ReportJson(std::span<const Worker> workers, int64_t rounds, double w
                        const Children& children);
 
 }  // namespace demo
-
-#endif  // LBRD_TESTS_WORKLOAD_TRUTH_H_

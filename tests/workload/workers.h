@@ -1,5 +1,4 @@
-#ifndef LBRD_TESTS_WORKLOAD_WORKERS_H_
-#define LBRD_TESTS_WORKLOAD_WORKERS_H_
+#pragma once
 
 #include <array>
 #include <cstdint>
@@ -53,5 +52,3 @@ bool EnterThread(Worker& worker);
 void LeaveThread(Worker& worker);
 
 }  // namespace demo
-
-#endif  // LBRD_TESTS_WORKLOAD_WORKERS_H_

@@ -62,8 +62,8 @@ TEST(ProfileTable, AccountsForTheSourceOfTheOldestUserFrame) {
   table.Add(MakeSample(1, MakeStack(1, {kernel, leaf, lbr})));
   table.Add(MakeSample(2, MakeStack(2, {leaf})));
   // A task with a user mode of which nothing is known, and a kernel thread: no user frame at all.
-  table.Add(MakeSample(3, MakeStack(3, {kernel}, {StackState::kUnknown,
-                                                  StackReason::kDeferredMissing})));
+  table.Add(
+      MakeSample(3, MakeStack(3, {kernel}, {StackState::kUnknown, StackReason::kDeferredMissing})));
   table.Add(MakeSample(4, MakeStack(4, {kernel}, {}, /*has_user=*/false)));
   table.Add(MakeSample(5, MakeStack(5, {})));
   EXPECT_EQ(table.by_source(FrameSource::kLbr), 1u);

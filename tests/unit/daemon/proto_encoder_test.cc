@@ -45,9 +45,10 @@ TEST(DefinitionEncoder, TellsAllOfAFrameAndItsStack) {
   frame->binary = std::make_shared<BinaryInfo>(BinaryInfo{9, "/bin/x", "ab12", "stripped"});
   v1::Definitions out;
   DefinitionEncoder encoder;
-  encoder.AddStack(*MakeStack(7, {frame}, {unwind::StackState::kTruncated,
-                                           unwind::StackReason::kStackCopyEnded}),
-                   &out);
+  encoder.AddStack(
+      *MakeStack(7, {frame},
+                 {unwind::StackState::kTruncated, unwind::StackReason::kStackCopyEnded}),
+      &out);
   EXPECT_EQ(out.frames(0).id(), 5u);
   EXPECT_EQ(out.frames(0).ip(), 0x401234u);
   EXPECT_EQ(out.frames(0).source(), v1::FRAME_SOURCE_DWARF);
@@ -65,17 +66,17 @@ TEST(DefinitionEncoder, MakesTextOfAnyBytes) {
   const std::map<std::string, std::string> texts = {
       {"plain", "plain"},
       {"", ""},
-      {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},                    // two bytes
+      {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},                        // two bytes
       {"\xe2\x82\xac \xf0\x9f\x94\xa5", "\xe2\x82\xac \xf0\x9f\x94\xa5"},  // three and four
       {"\xff\xfe", "??"},
-      {"a\xc3", "a?"},                       // cut off
-      {"\xe2\x82", "??"},                    // cut off
-      {"\xc0\xaf", "??"},                    // overlong
-      {"\xe0\x80\xaf", "???"},               // overlong
-      {"\xf0\x80\x80\xaf", "????"},          // overlong
-      {"\xed\xa0\x80", "???"},               // a surrogate
-      {"\xf4\x90\x80\x80", "????"},          // beyond Unicode
-      {"\xc3(", "?("},                       // not continued
+      {"a\xc3", "a?"},               // cut off
+      {"\xe2\x82", "??"},            // cut off
+      {"\xc0\xaf", "??"},            // overlong
+      {"\xe0\x80\xaf", "???"},       // overlong
+      {"\xf0\x80\x80\xaf", "????"},  // overlong
+      {"\xed\xa0\x80", "???"},       // a surrogate
+      {"\xf4\x90\x80\x80", "????"},  // beyond Unicode
+      {"\xc3(", "?("},               // not continued
   };
   uint32_t id = 0;
   for (const auto& [bytes, text] : texts) {

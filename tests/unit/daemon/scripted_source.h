@@ -1,4 +1,5 @@
-// A RecordSource that plays a script: records one by one, pauses, and calls into the test in between.
+// A RecordSource that plays a script: records one by one, pauses, and calls into the test in
+// between.
 #pragma once
 
 #include <cstring>
@@ -54,7 +55,8 @@ class ScriptedSource : public pmu::RecordSource {
         continue;
       }
       if (const auto* error = std::get_if<absl::Status>(&step)) return *error;
-      // A place of its own, overwritten by the next record: who keeps a pointer to it, is found out.
+      // A place of its own, overwritten by the next record: who keeps a pointer to it, is found
+      // out.
       current_ = std::get<pmu::Words>(step);
       out->header = pmu::HeaderOf(current_);
       out->event = 0;

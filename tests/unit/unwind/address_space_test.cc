@@ -102,6 +102,17 @@ TEST(AddressSpace, GenerationNamesTheContent) {
   const uint64_t before = one.generation();
   EXPECT_TRUE(one.Map(Of(0x1000, 0x2000, 0, file)));  // said again
   EXPECT_EQ(one.generation(), before);
+  two.Map(Of(0x3000, 0x4000, 0, file));
+  const uint64_t with_neighbour = two.generation();
+  EXPECT_TRUE(two.Map(Of(0x1000, 0x3000, 0, file)));
+  EXPECT_EQ(two.generation(), with_neighbour);
+  // The same place, another part of the file or another file.
+  EXPECT_TRUE(two.Map(Of(0x1000, 0x3000, 0x1000, file)));
+  EXPECT_NE(two.generation(), with_neighbour);
+  EXPECT_EQ(two.Find(0x1000)->file_offset, 0x1000u);
+  EXPECT_TRUE(two.Map(Of(0x1000, 0x3000, 0x1000, File("b"))));
+  EXPECT_EQ(two.Find(0x1000)->binary->path(), "b");
+  EXPECT_EQ(one.generation(), before);
   AddressSpace copy = one;
   EXPECT_EQ(copy.generation(), before);
   copy.Map(Of(0x5000, 0x6000, 0, file));

@@ -9,6 +9,7 @@
 #include <unwind.h>
 
 #include <algorithm>
+#include <cstring>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -106,6 +107,22 @@ LBRD_NO_FRAME_POINTER int Odd(int depth, Captured* out) {
   asm volatile("" : "+r"(below));
   return below + static_cast<int>(room[static_cast<size_t>(depth) % 5]);
 }
+
+// Code that is never run: 16 bytes a register, which by its call frame information holds the
+// address 16 bytes below the caller's stack pointer.
+asm(R"(
+  .pushsection .text
+  .balign 16
+lbrd_test_cfa_by_register:
+  .irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
+  .cfi_startproc
+  .cfi_def_cfa \register, 16
+  .fill 16, 1, 0x90
+  .cfi_endproc
+  .endr
+  .popsection
+)");
+extern "C" const char lbrd_test_cfa_by_register[];
 
 Captured* g_in_handler = nullptr;
 
@@ -283,6 +300,32 @@ TEST_F(DwarfUnwinderTest, MissingRegistersAreAnError) {
   EXPECT_EQ(unwinder_.Unwind(1, space_, none, captured.stack, &ips_),
             Truncated(StackReason::kUnwindFailed));
   EXPECT_THAT(ips_, IsEmpty());
+}
+
+TEST_F(DwarfUnwinderTest, TakesEachRegisterFromItsPlace) {
+  constexpr uint64_t kStack = 0x7000;
+  constexpr uint64_t kGarbage = 0x6666;
+  const uint64_t caller = ProgramEntry() + 1;
+  const std::vector<uint64_t> stack = {0, 0, 0, 0, caller, 0};
+  uint64_t code = reinterpret_cast<uint64_t>(lbrd_test_cfa_by_register);
+  for (const unsigned number :
+       {PERF_REG_X86_AX, PERF_REG_X86_BX, PERF_REG_X86_CX, PERF_REG_X86_DX, PERF_REG_X86_SI,
+        PERF_REG_X86_DI, PERF_REG_X86_BP, PERF_REG_X86_R8, PERF_REG_X86_R9, PERF_REG_X86_R10,
+        PERF_REG_X86_R11, PERF_REG_X86_R12, PERF_REG_X86_R13, PERF_REG_X86_R14, PERF_REG_X86_R15}) {
+    std::vector<uint64_t> values(PERF_REG_X86_R15 + 1, kGarbage);
+    values[PERF_REG_X86_SP] = kStack;
+    values[PERF_REG_X86_IP] = code + 8;
+    values[number] = kStack + 24;
+    const pmu::Registers registers{.abi = PERF_SAMPLE_REGS_ABI_64,
+                                   .mask = (uint64_t{1} << values.size()) - 1,
+                                   .values = values};
+    ips_.clear();
+    EXPECT_EQ(unwinder_.Unwind(1, space_, registers, std::as_bytes(std::span(stack)), &ips_),
+              kComplete)
+        << number;
+    EXPECT_EQ(ips_, std::vector<uint64_t>{caller}) << number;
+    code += 16;
+  }
 }
 
 TEST_F(DwarfUnwinderTest, ManyProcessesTakeTurns) {

@@ -303,13 +303,13 @@ TEST_F(StackResolverTest, ADeferredPartThatNeverComesLeavesTheSampledIp) {
                                         Return(0x200, FrameSource::kKernelDeferred)));
 }
 
-TEST_F(StackResolverTest, ACookieMayLookLikeAMarker) {
-  pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_USER);
-  SetChain({pmu::kContextUserDeferred, kUserMarker, 0x300}, &sample);
+TEST_F(StackResolverTest, NothingFollowsACookieWhichMayLookLikeAMarker) {
+  pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_KERNEL);
+  SetChain({kKernelMarker, 0xf000, pmu::kContextUserDeferred, kUserMarker, 0x300}, &sample);
   const ResolvedStack& stack = Resolve(sample, kPlain);
   EXPECT_TRUE(stack.deferred);
   EXPECT_EQ(stack.cookie, kUserMarker);
-  EXPECT_THAT(stack.frames, ElementsAre(Exact(0x100, FrameSource::kSampledIp)));
+  EXPECT_THAT(stack.frames, ElementsAre(Exact(0xf000, FrameSource::kKernel)));
 }
 
 TEST_F(StackResolverTest, AStackCopyOfAnUnknownMachineIsCutAtTheLeaf) {
@@ -354,13 +354,14 @@ TEST_F(StackResolverTest, MalformedChainsAreRead) {
         EXPECT_LE(stack.frames.size(), chain.size() + 2);
         for (const ResolvedFrame& frame : stack.frames) {
           EXPECT_LT(frame.ip, pmu::kContextMarkers);
+          EXPECT_LE(frame.look_up, frame.ip);
           EXPECT_LE(frame.ip - frame.look_up, 1u);
         }
+        // What lacks its cookie is not deferred.
+        EXPECT_FALSE(stack.deferred);
       }
     }
   }
-  // What lacks its cookie is not deferred.
-  EXPECT_FALSE(stack_.deferred);
 }
 
 }  // namespace

@@ -466,9 +466,9 @@ TEST(SymbolTableTest, ReadsTheVdso) {
   const absl::StatusOr<SymbolTable> table = SymbolTable::Build(*file, nullptr);
   ASSERT_TRUE(table.ok()) << table.status();
 #ifdef __x86_64__
-  const std::optional<uint64_t> address = table->AddressOf("clock_gettime");
+  const std::optional<uint64_t> address = table->AddressOf("__vdso_clock_gettime");
   ASSERT_TRUE(address.has_value());
-  EXPECT_EQ(NameAt(*table, *address + 1), "clock_gettime");
+  EXPECT_EQ(NameAt(*table, *address + 1), "__vdso_clock_gettime");
 #endif
 }
 

@@ -1,0 +1,174 @@
+"""Recordings made by others on real hardware, and by perf here: read whole, or refused with a reason."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from lbrd_fixture import LBRCTL, RECORDINGS, SOURCE, Session, main, run, skip
+
+# The number of samples that perf finds in each (its own figures; see recordings/README.md).
+SAMPLES = {
+    "dwarf-regs-stack-kbl-8.data": 8,
+    "hybrid-rpl-7.data": 7,
+    "lbr-any-amd-zen4-8.data": 8,
+    "lbr-any-fp-systemwide-snb-1856.data": 1856,
+    "lbr-any-hsw-145.data": 145,
+    "lbr-any-skl-13.data": 13,
+    "lbr-callstack-tgl-596.data": 596,
+    "zstd-pipe-arm64-8.data": 8,
+    "zstd2-pipe-dwarf-fibo.data": 547,
+}
+
+
+def report(path, folder):
+    lines, account = folder / "samples.jsonl", folder / "session.json"
+    done = run(LBRCTL, "-q", "report", "--input", path, "-o", lines, "-o", account)
+    if done.returncode != 0:
+        return done, [], None
+    with open(lines) as file:
+        samples = [json.loads(line) for line in file]
+    return done, samples, Session(json.loads(account.read_text()))
+
+
+def perf_dump(path):
+    """What perf report -D says of each sample: (time, tid, user IP, LBR chain's `from` addresses)."""
+    text = run("perf", "report", "-D", "-i", path).stdout
+    samples, chain, section = [], None, None
+    head = re.compile(r"^\d+ (\d+) 0x[0-9a-f]+ \[0x[0-9a-f]+\]: PERF_RECORD_SAMPLE"
+                      r"\(IP, 0x([0-9a-f]+)\): (\d+)/(\d+): 0x([0-9a-f]+)")
+    head_no_cpu = re.compile(r"^(\d+) 0x[0-9a-f]+ \[0x[0-9a-f]+\]: PERF_RECORD_SAMPLE"
+                             r"\(IP, 0x([0-9a-f]+)\): (\d+)/(\d+): 0x([0-9a-f]+)")
+    for line in text.splitlines():
+        match = head.match(line) or head_no_cpu.match(line)
+        if match:
+            samples.append({"time": int(match[1]), "misc": int(match[2], 16), "tid": int(match[4]),
+                            "ip": int(match[5], 16), "lbr chain": [], "FP chain": [],
+                            "branch callstack": []})
+            section = None
+        elif line.startswith("... LBR call chain"):
+            section = "lbr chain"
+        elif line.startswith("... FP chain"):
+            section = "FP chain"
+        elif line.startswith("... branch callstack"):
+            section = "branch callstack"
+        elif line.startswith("....."):
+            found = re.match(r"^\.+ +\d+: ([0-9a-f]{16})\s*$", line)
+            if found and section:
+                samples[-1][section].append(int(found[1], 16))
+        else:
+            section = None
+    return samples
+
+
+USER_CONTEXT = 0xfffffffffffffe00
+
+
+class Recordings(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def test_every_file_is_read_or_refused_with_a_reason(self):
+        files = sorted(RECORDINGS.glob("**/*.data"))
+        self.assertGreater(len(files), 10)
+        for path in files:
+            done, samples, session = report(path, self.folder)
+            if done.returncode != 0:
+                self.assertEqual(len(done.stderr.strip().splitlines()), 1, path)
+                self.assertNotIn(path.name, SAMPLES, done.stderr)
+                continue
+            self.assertEqual(len(samples), session.stat("samples_delivered"), path)
+            self.assertEqual(session.stat("samples_generated"),
+                             session.stat("samples_seen") + session.stat("samples_lost"), path)
+            self.assertEqual(session.stat("samples_seen"), len(samples), path)
+            if path.name in SAMPLES:
+                self.assertEqual(len(samples), SAMPLES[path.name], path)
+
+    def test_lbr_frames_equal_perfs(self):
+        files = [RECORDINGS / "lbr-callstack-tgl-596.data", *sorted(RECORDINGS.glob("emulated/*.data"))]
+        for path in files:
+            _, ours, _ = report(path, self.folder)
+            theirs = perf_dump(path)
+            self.assertEqual(len(ours), len(theirs), path)
+            # Samples of one time and task are told apart by their place: both sides keep file order.
+            key = lambda s: (s["time"], s["tid"])
+            ours.sort(key=key)
+            theirs.sort(key=key)
+            windows = 0
+            for mine, perfs in zip(ours, theirs):
+                self.assertEqual(key(mine), key(perfs), path)
+                chain = perfs["lbr chain"]
+                lbr = [f["ip"] for f in mine["stack"] if f["source"] == "lbr"]
+                # Both of perf's lists: the youngest entry's `to`, then every `from`.
+                self.assertEqual(lbr, perfs["branch callstack"][1:], path)
+                if USER_CONTEXT in chain and lbr:
+                    self.assertEqual(lbr, chain[chain.index(USER_CONTEXT) + 2:], path)
+                windows += bool(lbr)
+                sampled = [f["ip"] for f in mine["stack"] if f["source"] == "sampled_ip"]
+                if perfs["misc"] & 7 == 2:
+                    self.assertEqual(sampled, [perfs["ip"]])
+                elif USER_CONTEXT in perfs["FP chain"]:
+                    walked = perfs["FP chain"]
+                    self.assertEqual(sampled, [walked[walked.index(USER_CONTEXT) + 1]])
+                if not lbr:
+                    self.assertEqual(mine["verdict"]["reason"], "lbr_empty")
+            self.assertGreater(windows, 0, path)
+
+    def test_emulated_chains_are_whole(self):
+        report(RECORDINGS / "emulated/arch-sys-6.19.data", self.folder)
+        checked = run(sys.executable, SOURCE / "tests/vm/check_lbr_chains.py",
+                      self.folder / "samples.jsonl")
+        print(checked.stdout)
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+
+    def test_damaged_recordings_end_with_a_reason(self):
+        whole = (RECORDINGS / "lbr-callstack-tgl-596.data").read_bytes()
+        path = self.folder / "damaged.data"
+        for cut in range(0, len(whole), len(whole) // 17):
+            path.write_bytes(whole[:cut])
+            done, _, _ = report(path, self.folder)
+            self.assertIn(done.returncode, (0, 1, 2))
+            self.assertLessEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+            self.assertNotIn("Socket closed", done.stderr)
+
+
+class OwnRecordings(unittest.TestCase):
+    """perf record on this machine, in its modes: the same samples, and the same stacks' depth."""
+
+    def test_perf_records(self):
+        with tempfile.TemporaryDirectory(prefix="lbrd-test-") as folder:
+            folder = pathlib.Path(folder)
+            loop = ["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]
+            for options in (["-g"], ["--call-graph", "dwarf"], ["-z", "--call-graph", "dwarf,4096"],
+                            ["-b"], ["-d"], ["--no-buildid-cache"], ["-e", "page-faults", "-c", "1"]):
+                path = folder / "perf.data"
+                recorded = run("perf", "record", "-F", "4999", "-o", path, *options, "--", *loop) \
+                    if "-c" not in options else run("perf", "record", "-o", path, *options, "--", *loop)
+                if recorded.returncode != 0:
+                    print("perf record", *options, "is not possible here:",
+                          recorded.stderr.strip().splitlines()[-1])
+                    continue
+                theirs = run("perf", "script", "--no-inline", "-F", "time", "-G", "-i", path).stdout
+                _, ours, session = report(path, folder)
+                self.assertIsNotNone(session, options)
+                self.assertEqual(len(ours), len(theirs.split()), options)
+            piped = folder / "piped.data"
+            with open(piped, "wb") as out:
+                subprocess.run(["perf", "record", "-F", "999", "-g", "-o", "-", "--", *loop], stdout=out,
+                               stderr=subprocess.DEVNULL, check=True)
+            done, ours, _ = report(piped, folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertGreater(len(ours), 10)
+
+
+if __name__ == "__main__":
+    if not RECORDINGS.is_dir():
+        skip(f"no recordings at {RECORDINGS}; name their folder with LBRD_RECORDINGS")
+    if not shutil.which("perf"):
+        skip("perf, the oracle, is not installed (package linux-perf)")
+    main()

@@ -1,0 +1,351 @@
+#include "daemon/pipeline.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "scripted_source.h"
+
+namespace lbrd::daemon {
+namespace {
+
+class NoFiles : public unwind::FileSource {
+ public:
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
+      int32_t, const unwind::FileIdentity&) override {
+    return absl::NotFoundError("no file");
+  }
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(int32_t,
+                                                                      const std::string&) override {
+    return absl::NotFoundError("no file");
+  }
+};
+
+// Keeps what is delivered; may be shut, or slow.
+class Sink : public SampleSink {
+ public:
+  void Deliver(std::span<const Sample> samples) override {
+    absl::MutexLock lock(&mutex_);
+    ++waiting_;
+    mutex_.Await(absl::Condition(&open_));
+    --waiting_;
+    for (const Sample& sample : samples) {
+      samples_.push_back(sample);
+      threads_.emplace_back(sample.thread->pid, std::this_thread::get_id());
+    }
+    if (delay_ > absl::ZeroDuration()) absl::SleepFor(delay_);
+  }
+  void Shut() {
+    absl::MutexLock lock(&mutex_);
+    open_ = false;
+  }
+  void Open() {
+    absl::MutexLock lock(&mutex_);
+    open_ = true;
+  }
+  void SlowDown(absl::Duration delay) { delay_ = delay; }
+  void AwaitDeliverer() {
+    absl::MutexLock lock(&mutex_);
+    const auto one = [this] { return waiting_ > 0; };
+    mutex_.Await(absl::Condition(&one));
+  }
+  void AwaitSamples(size_t count) {
+    absl::MutexLock lock(&mutex_);
+    const auto enough = [this, count] { return samples_.size() >= count; };
+    mutex_.Await(absl::Condition(&enough));
+  }
+  std::vector<Sample> samples() const {
+    absl::MutexLock lock(&mutex_);
+    return samples_;
+  }
+  std::vector<std::pair<int32_t, std::thread::id>> threads() const {
+    absl::MutexLock lock(&mutex_);
+    return threads_;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  bool open_ = true;
+  int waiting_ = 0;
+  absl::Duration delay_;
+  std::vector<Sample> samples_;
+  std::vector<std::pair<int32_t, std::thread::id>> threads_;
+};
+
+class PipelineTest : public ::testing::Test {
+ protected:
+  // Call once the script is written: the source is the pipeline's then.
+  void Make(std::unique_ptr<ScriptedSource> source, PipelineOptions options = {}) {
+    source_ = source.get();
+    pipeline_ = std::make_unique<Pipeline>(
+        std::move(source), std::vector<WorkerEvent>{{.format = pmu::WireSampleFormat()}},
+        &binaries_, nullptr, "", &sink_, options);
+  }
+  void Start(pmu::RecordWriter known = {}) {
+    pipeline_->Start(std::move(known), [this](absl::Status status) {
+      ended_ = std::move(status);
+      done_.Notify();
+    });
+  }
+  absl::Status RunToEnd(pmu::RecordWriter known = {}) {
+    Start(std::move(known));
+    done_.WaitForNotification();
+    return ended_;
+  }
+  // The account must close: what was seen, was delivered, or is counted as dropped.
+  void CheckAccount() const {
+    const PipelineStats stats = pipeline_->stats();
+    EXPECT_EQ(stats.source.samples,
+              sink_.samples().size() + stats.dropped_queue_full + stats.undecodable_samples);
+  }
+
+  NoFiles files_;
+  unwind::BinaryCache binaries_{&files_};
+  Sink sink_;
+  absl::Notification done_;
+  absl::Status ended_;
+  std::unique_ptr<Pipeline> pipeline_;
+  ScriptedSource* source_ = nullptr;
+};
+
+pmu::Words SampleOf(int32_t pid, uint64_t time) {
+  return pmu::Wire({.pid = pid, .tid = pid, .time = time, .cpu = 3, .period = 17});
+}
+
+TEST_F(PipelineTest, DeliversEverySampleOfEveryProcess) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  for (uint64_t time = 1; time <= 20000; ++time) {
+    source->Add(SampleOf(100 + static_cast<int32_t>(time % 50), time));
+  }
+  Make(std::move(source), {.workers = 4});
+  ASSERT_TRUE(RunToEnd().ok());
+  CheckAccount();
+  const std::vector<Sample> samples = sink_.samples();
+  ASSERT_EQ(samples.size(), 20000u);
+  std::map<int32_t, uint64_t> last;
+  std::set<uint64_t> times;
+  for (const Sample& sample : samples) {
+    EXPECT_LT(last[sample.thread->pid], sample.time_ns);  // each process in order
+    last[sample.thread->pid] = sample.time_ns;
+    EXPECT_TRUE(times.insert(sample.time_ns).second);
+    EXPECT_EQ(sample.cpu, 3u);
+    EXPECT_EQ(sample.weight, 17u);
+  }
+  // Each process has one worker, and there is work for more than one.
+  std::map<int32_t, std::thread::id> worker_of;
+  std::set<std::thread::id> workers;
+  for (const auto& [pid, thread] : sink_.threads()) {
+    EXPECT_EQ(worker_of.try_emplace(pid, thread).first->second, thread);
+    workers.insert(thread);
+  }
+  EXPECT_EQ(workers.size(), 4u);
+}
+
+TEST_F(PipelineTest, APatientSourceWaitsForASlowSink) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  for (uint64_t time = 1; time <= 20000; ++time) source->Add(SampleOf(100, time));
+  Make(std::move(source), {.workers = 2, .queue_bytes = 1000});
+  sink_.SlowDown(absl::Milliseconds(1));
+  ASSERT_TRUE(RunToEnd().ok());
+  const PipelineStats stats = pipeline_->stats();
+  EXPECT_EQ(stats.dropped_queue_full, 0u);
+  EXPECT_EQ(stats.side_band_dropped, 0u);
+  EXPECT_EQ(sink_.samples().size(), 20000u);
+}
+
+TEST_F(PipelineTest, ALiveSourceDropsSamplesButKeepsNamesAndCountsExactly) {
+  constexpr uint64_t kSamples = 5000;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  uint64_t time = 0;
+  source->Add(SampleOf(100, ++time));
+  source->AddPause();
+  source->AddCall([this] { sink_.AwaitDeliverer(); });  // the worker is stuck from here on
+  for (uint64_t i = 0; i < kSamples; ++i) source->Add(SampleOf(100, ++time));
+  source->Add(pmu::WireComm(100, 100, "renamed", ++time));
+  source->AddCall([this] {
+    EXPECT_GT(pipeline_->stats().dropped_queue_full, 0u);
+    sink_.Open();
+    sink_.AwaitSamples(1 + kSamples - pipeline_->stats().dropped_queue_full);
+  });
+  // There is room again: nothing more is dropped.
+  for (int i = 0; i < 10; ++i) source->Add(SampleOf(100, ++time));
+  Make(std::move(source), {.workers = 1, .queue_bytes = 16384});
+  sink_.Shut();
+  ASSERT_TRUE(RunToEnd().ok());
+  CheckAccount();
+  const PipelineStats stats = pipeline_->stats();
+  EXPECT_EQ(stats.source.samples, 1 + kSamples + 10);
+  EXPECT_EQ(stats.side_band_dropped, 0u);
+  const std::vector<Sample> samples = sink_.samples();
+  ASSERT_GE(samples.size(), 11u);
+  EXPECT_GT(samples.size(), 100u);  // 16 KiB of them were kept
+  EXPECT_LT(samples.size(), kSamples / 2);
+  for (size_t i = samples.size() - 10; i < samples.size(); ++i) {
+    EXPECT_EQ(samples[i].time_ns, time - (samples.size() - 1 - i));
+    EXPECT_EQ(samples[i].thread->comm, "renamed");
+  }
+}
+
+TEST_F(PipelineTest, BoundsAndCountsSideBandRecordsToo) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  source->Add(SampleOf(100, 1));
+  source->AddPause();
+  source->AddCall([this] { sink_.AwaitDeliverer(); });
+  for (uint64_t i = 0; i < 5000; ++i) source->Add(pmu::WireComm(100, 100, "name", 2 + i));
+  source->AddCall([this] { sink_.Open(); });
+  Make(std::move(source), {.workers = 1, .queue_bytes = 16384});
+  sink_.Shut();
+  ASSERT_TRUE(RunToEnd().ok());
+  const uint64_t record = pmu::WireComm(1, 1, "name", 1).size() * 8 + sizeof(RecordBatch::Item);
+  const uint64_t kept = 5000 - pipeline_->stats().side_band_dropped;
+  EXPECT_GE(kept, 2 * 16384 / record);
+  EXPECT_LE(kept, 2 * 16384 / record + 2);
+  EXPECT_EQ(pipeline_->stats().dropped_queue_full, 0u);
+}
+
+TEST_F(PipelineTest, CountsSamplesThatCannotBeDecoded) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  source->Add(SampleOf(100, 1));
+  pmu::Words lying = SampleOf(100, 2);
+  lying[7] = 1000;  // a chain longer than its record
+  source->Add(lying);
+  source->Add(SampleOf(100, 3));
+  Make(std::move(source));
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(pipeline_->stats().undecodable_samples, 1u);
+  EXPECT_EQ(sink_.samples().size(), 2u);
+  CheckAccount();
+}
+
+TEST_F(PipelineTest, KnowsWhatWasKnownBefore) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  source->Add(SampleOf(100, 1));
+  source->Add(SampleOf(200, 2));
+  Make(std::move(source), {.workers = 3});
+  pmu::RecordWriter known;
+  known.Comm(100, 100, "one");
+  known.Comm(200, 200, "two");
+  known.Mmap2(100, 100, 0x400000, 0x10000, 0, true, {}, "/bin/one");
+  ASSERT_TRUE(RunToEnd(std::move(known)).ok());
+  std::map<int32_t, Sample> by_pid;
+  for (const Sample& sample : sink_.samples()) by_pid[sample.thread->pid] = sample;
+  ASSERT_EQ(by_pid.size(), 2u);
+  EXPECT_EQ(by_pid[100].thread->comm, "one");
+  EXPECT_EQ(by_pid[200].thread->comm, "two");
+  ASSERT_FALSE(by_pid[100].stack->frames.empty());
+  ASSERT_NE(by_pid[100].stack->frames[0]->binary, nullptr);
+  EXPECT_EQ(by_pid[100].stack->frames[0]->binary->path, "/bin/one");
+  EXPECT_EQ(by_pid[200].stack->frames[0]->binary, nullptr);
+}
+
+TEST_F(PipelineTest, AForkedChildHasItsParentsMappingsUntilItExecutes) {
+  // Enough children for each worker to have some that are not its own.
+  constexpr int32_t kChildren = 40;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  uint64_t time = 0;
+  for (int32_t child = 1001; child <= 1000 + kChildren; ++child) {
+    source->Add(pmu::WireFork(child, child, 100, 100, ++time));
+    source->Add(SampleOf(child, ++time));
+    source->Add(pmu::WireComm(child, child, "executed", ++time, /*exec=*/true));
+    source->Add(SampleOf(child, ++time));
+  }
+  Make(std::move(source), {.workers = 4});
+  pmu::RecordWriter known;
+  known.Comm(100, 100, "parent");
+  known.Mmap2(100, 100, 0x400000, 0x10000, 0, true, {}, "/bin/parent");
+  ASSERT_TRUE(RunToEnd(std::move(known)).ok());
+  std::map<int32_t, std::map<uint64_t, Sample>> by_child;
+  for (const Sample& sample : sink_.samples()) {
+    by_child[sample.thread->pid][sample.time_ns] = sample;
+  }
+  ASSERT_EQ(by_child.size(), static_cast<size_t>(kChildren));
+  for (const auto& [pid, samples] : by_child) {
+    ASSERT_EQ(samples.size(), 2u);
+    const Sample& forked = samples.begin()->second;
+    const Sample& executed = samples.rbegin()->second;
+    EXPECT_EQ(forked.thread->comm, "parent");
+    ASSERT_NE(forked.stack->frames[0]->binary, nullptr);
+    EXPECT_EQ(forked.stack->frames[0]->binary->path, "/bin/parent");
+    EXPECT_EQ(executed.thread->comm, "executed");
+    EXPECT_EQ(executed.stack->frames[0]->binary, nullptr);
+  }
+}
+
+TEST_F(PipelineTest, DeliversDeferredSamplesWithAndWithoutTheirAnswer) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  for (const uint64_t cookie : {7, 8}) {
+    source->Add(pmu::Wire({.pid = 100,
+                           .tid = 100,
+                           .time = cookie,
+                           .chain = {static_cast<uint64_t>(PERF_CONTEXT_KERNEL), 0xffffffff81000000,
+                                     pmu::kContextUserDeferred, cookie},
+                           .misc = PERF_RECORD_MISC_KERNEL}));
+  }
+  source->Add(pmu::WireOther(pmu::kRecordCallchainDeferred, PERF_RECORD_MISC_USER,
+                             {7, 2, 0x400100, 0x400200}, 100, 100, 20));
+  Make(std::move(source));
+  ASSERT_TRUE(RunToEnd().ok());
+  CheckAccount();
+  std::map<uint64_t, Sample> samples;
+  for (const Sample& sample : sink_.samples()) samples[sample.time_ns] = sample;
+  ASSERT_EQ(samples.size(), 2u);
+  EXPECT_EQ(samples[7].stack->frames.size(), 3u);
+  EXPECT_EQ(samples[8].stack->frames.size(), 1u);
+  EXPECT_EQ(samples[8].stack->verdict.reason, unwind::StackReason::kDeferredMissing);
+}
+
+TEST_F(PipelineTest, StopsOnRequestAndDeliversWhatWasTaken) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  for (uint64_t time = 1; time <= 100; ++time) source->Add(SampleOf(100, time));
+  source->RunOn();
+  Make(std::move(source));
+  Start();
+  sink_.AwaitSamples(100);
+  EXPECT_FALSE(done_.HasBeenNotified());
+  pipeline_->RequestStop();
+  done_.WaitForNotification();
+  EXPECT_TRUE(ended_.ok());
+  EXPECT_TRUE(source_->finished());
+  CheckAccount();
+}
+
+TEST_F(PipelineTest, StopsAtItsDeadline) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  source->RunOn();
+  Make(std::move(source));
+  pipeline_->set_deadline(absl::Now() + absl::Milliseconds(20));
+  EXPECT_TRUE(RunToEnd().ok());
+  EXPECT_TRUE(source_->finished());
+}
+
+TEST_F(PipelineTest, TellsWhyItEndedEarlyAndDeliversWhatCameBefore) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  source->Add(SampleOf(100, 1));
+  source->AddError(absl::DataLossError("the recording is cut off"));
+  source->Add(SampleOf(100, 2));
+  Make(std::move(source));
+  EXPECT_EQ(RunToEnd().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(sink_.samples().size(), 1u);
+}
+
+TEST_F(PipelineTest, CanBeGivenUpAtAnyTime) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  source->RunOn();
+  Make(std::move(source));
+  pipeline_.reset();  // never started
+  source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  source->RunOn();
+  Make(std::move(source));
+  Start();
+  pipeline_.reset();
+  EXPECT_TRUE(done_.HasBeenNotified());
+}
+
+}  // namespace
+}  // namespace lbrd::daemon

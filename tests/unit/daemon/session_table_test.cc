@@ -1,0 +1,149 @@
+#include "daemon/session_table.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scripted_source.h"
+
+namespace lbrd::daemon {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class NoFiles : public unwind::FileSource {
+ public:
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
+      int32_t, const unwind::FileIdentity&) override {
+    return absl::NotFoundError("no file");
+  }
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(int32_t,
+                                                                      const std::string&) override {
+    return absl::NotFoundError("no file");
+  }
+};
+
+class SessionTableTest : public ::testing::Test {
+ protected:
+  // A session without a sample; it runs until it is stopped.
+  std::shared_ptr<Session> Make(const std::string& name) {
+    auto records = std::make_unique<ScriptedSource>(/*patient=*/false);
+    records->RunOn();
+    SessionSource source;
+    source.records = std::move(records);
+    source.events = {{.format = pmu::WireSampleFormat()}};
+    source.cpus = 1;
+    source.begin = [](pmu::RecordWriter*) { return absl::OkStatus(); };
+    auto session =
+        std::make_shared<Session>(name, v1::SessionSpec(), std::move(source), &binaries_);
+    EXPECT_TRUE(session->Start().ok());
+    return session;
+  }
+  std::shared_ptr<Session> ReserveAndAdd(const std::string& wanted) {
+    const auto name = table_.Reserve(wanted);
+    EXPECT_TRUE(name.ok()) << name.status();
+    const auto session = Make(*name);
+    table_.Add(session);
+    return session;
+  }
+  std::vector<std::string> Names(const std::string& after = "") const {
+    std::vector<std::string> names;
+    for (const auto& session : table_.List(after)) names.push_back(session->name());
+    return names;
+  }
+
+  NoFiles files_;
+  unwind::BinaryCache binaries_{&files_};
+  SessionTable table_;
+};
+
+TEST_F(SessionTableTest, TakesWellFormedNames) {
+  for (const std::string& name :
+       {std::string("a"), std::string("9"), std::string("web-1.b_2"), std::string(63, 'x')}) {
+    EXPECT_EQ(*table_.Reserve(name), name);
+  }
+}
+
+TEST_F(SessionTableTest, TakesNoOtherNames) {
+  for (const std::string& name :
+       {std::string(64, 'x'), std::string("Web"), std::string("-a"), std::string(".a"),
+        std::string("_a"), std::string("a b"), std::string("a/b"), std::string("\xc3\xbc"),
+        std::string("a\n"), std::string("a\0b", 3)}) {
+    EXPECT_EQ(table_.Reserve(name).status().code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+  EXPECT_EQ(table_.Find("a b").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(SessionTableTest, MakesUpNamesThatAreFree) {
+  ASSERT_TRUE(table_.Reserve("session-2").ok());
+  EXPECT_EQ(*table_.Reserve(""), "session-1");
+  EXPECT_EQ(*table_.Reserve(""), "session-3");
+}
+
+TEST_F(SessionTableTest, GivesANameOnce) {
+  ASSERT_TRUE(table_.Reserve("web").ok());
+  // From now on, though it is not yet to be found.
+  EXPECT_EQ(table_.Reserve("web").status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(table_.Find("web").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(Names(), ElementsAre());
+  table_.Abandon("web");
+  EXPECT_TRUE(table_.Reserve("web").ok());
+  table_.Add(Make("web"));
+  const absl::Status again = table_.Reserve("web").status();
+  EXPECT_EQ(again.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(again.message()), HasSubstr("lbrctl stop web"));
+}
+
+TEST_F(SessionTableTest, FindsAndForgets) {
+  const auto session = ReserveAndAdd("web");
+  EXPECT_EQ(*table_.Find("web"), session);
+  EXPECT_EQ(*table_.Remove("web"), session);
+  EXPECT_EQ(table_.Find("web").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(table_.Remove("web").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(session->ended());  // who took it, has it
+}
+
+TEST_F(SessionTableTest, ListsByNameAfterAName) {
+  for (const char* name : {"b", "d", "a", "c"}) ReserveAndAdd(name);
+  EXPECT_THAT(Names(), ElementsAre("a", "b", "c", "d"));
+  EXPECT_THAT(Names("b"), ElementsAre("c", "d"));
+  EXPECT_THAT(Names("bb"), ElementsAre("c", "d"));
+  EXPECT_THAT(Names("d"), ElementsAre());
+}
+
+TEST_F(SessionTableTest, StopsAll) {
+  const auto a = ReserveAndAdd("a");
+  const auto b = ReserveAndAdd("b");
+  EXPECT_FALSE(a->ended());
+  table_.StopAll();
+  EXPECT_TRUE(a->ended());
+  EXPECT_TRUE(b->ended());
+}
+
+TEST_F(SessionTableTest, MakesRoomByTheOldestThatHasEndedOnly) {
+  for (size_t i = 0; i < SessionTable::kMaxSessions; ++i) {
+    ReserveAndAdd(absl::StrCat("s", i));
+  }
+  const absl::Status full = table_.Reserve("more").status();
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  (*table_.Find("s40"))->Stop();
+  (*table_.Find("s30"))->Stop();
+  ASSERT_TRUE(table_.Reserve("more").ok());
+  EXPECT_FALSE(table_.Find("s30").ok());
+  EXPECT_TRUE(table_.Find("s40").ok());
+  EXPECT_TRUE(table_.Find("s0").ok());
+  ASSERT_TRUE(table_.Reserve("").ok());
+  EXPECT_FALSE(table_.Find("s40").ok());
+  EXPECT_EQ(table_.Reserve("yet-more").status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(SessionTableTest, TakesNoRoomForANameItRefuses) {
+  for (size_t i = 0; i < SessionTable::kMaxSessions; ++i) ReserveAndAdd(absl::StrCat("s", i));
+  (*table_.Find("s1"))->Stop();
+  EXPECT_FALSE(table_.Reserve("Bad Name").ok());
+  EXPECT_FALSE(table_.Reserve("s2").ok());
+  EXPECT_TRUE(table_.Find("s1").ok());
+}
+
+}  // namespace
+}  // namespace lbrd::daemon

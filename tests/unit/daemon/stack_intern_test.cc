@@ -1,0 +1,183 @@
+#include "daemon/stack_intern.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace lbrd::daemon {
+namespace {
+
+using unwind::FrameSource;
+using unwind::ResolvedStack;
+using unwind::StackReason;
+using unwind::StackState;
+
+// Files that are not there: binaries have a path and a reason.
+class NoFiles : public unwind::FileSource {
+ public:
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
+      int32_t, const unwind::FileIdentity& file) override {
+    return absl::NotFoundError(file.path);
+  }
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(
+      int32_t, const std::string& build_id) override {
+    return absl::NotFoundError(build_id);
+  }
+};
+
+class StackInternTest : public ::testing::Test {
+ protected:
+  StackInternTest() {
+    process_.pid = 10;
+    Map(&process_, 0x400000, "/bin/x");
+  }
+  void Map(unwind::Process* process, uint64_t start, const char* path) {
+    process->space.Map({.start = start,
+                        .end = start + 0x10000,
+                        .file_offset = 0,
+                        .binary = binaries_.Get(process->pid, {.path = path})});
+  }
+  static ResolvedStack User(std::vector<uint64_t> ips,
+                            FrameSource source = FrameSource::kFramePointer) {
+    ResolvedStack stack;
+    for (const uint64_t ip : ips) {
+      stack.frames.push_back({.ip = ip, .look_up = ip, .source = source});
+    }
+    stack.verdict = {StackState::kComplete, StackReason::kNone};
+    stack.has_user = true;
+    return stack;
+  }
+
+  NoFiles files_;
+  unwind::BinaryCache binaries_{&files_};
+  unwind::Process process_;
+  StackIntern intern_{nullptr, "kptr_restrict hides them"};
+};
+
+TEST_F(StackInternTest, StoresTheSameStackOnce) {
+  const auto a = intern_.Intern(User({0x400100, 0x400200}), process_);
+  const size_t bytes = intern_.bytes();
+  const auto b = intern_.Intern(User({0x400100, 0x400200}), process_);
+  EXPECT_EQ(a, b);
+  EXPECT_EQ(intern_.bytes(), bytes);
+  ASSERT_EQ(a->frames.size(), 2u);
+  EXPECT_EQ(a->frames[0]->ip, 0x400100u);
+  EXPECT_EQ(a->frames[0]->source, FrameSource::kFramePointer);
+  EXPECT_EQ(a->frames[0]->binary->path, "/bin/x");
+  EXPECT_EQ(a->frames[0]->binary, a->frames[1]->binary);
+  EXPECT_TRUE(a->has_user);
+  EXPECT_EQ(a->verdict.state, StackState::kComplete);
+}
+
+TEST_F(StackInternTest, TellsStacksApartByAllThatTheySay) {
+  std::set<uint64_t> ids;
+  std::vector<ResolvedStack> stacks = {User({0x400100, 0x400200}), User({0x400200, 0x400100}),
+                                       User({0x400100}), User({}),
+                                       User({0x400100, 0x400200}, FrameSource::kLbr)};
+  stacks.push_back(stacks[0]);
+  stacks.back().verdict = {StackState::kTruncated, StackReason::kLbrFull};
+  stacks.push_back(stacks[0]);
+  stacks.back().has_user = false;
+  for (const ResolvedStack& stack : stacks) ids.insert(intern_.Intern(stack, process_)->id);
+  EXPECT_EQ(ids.size(), stacks.size());
+  EXPECT_EQ(ids.count(0), 0u);
+}
+
+TEST_F(StackInternTest, SharesFramesBetweenStacks) {
+  const auto a = intern_.Intern(User({0x400100, 0x400300}), process_);
+  const auto b = intern_.Intern(User({0x400200, 0x400300}), process_);
+  EXPECT_EQ(a->frames[1], b->frames[1]);
+  EXPECT_NE(a->frames[0]->id, b->frames[0]->id);
+}
+
+TEST_F(StackInternTest, SharesAStackBetweenProcessesOfOneBinaryOnly) {
+  unwind::Process same;
+  same.pid = 11;
+  Map(&same, 0x400000, "/bin/x");
+  unwind::Process other;
+  other.pid = 12;
+  Map(&other, 0x400000, "/bin/other");
+  unwind::Process elsewhere;  // the same address is another place of the file
+  elsewhere.pid = 13;
+  elsewhere.space.Map({.start = 0x400000,
+                       .end = 0x410000,
+                       .file_offset = 0x1000,
+                       .binary = binaries_.Get(13, {.path = "/bin/x"})});
+  const auto id = intern_.Intern(User({0x400100}), process_)->id;
+  EXPECT_EQ(intern_.Intern(User({0x400100}), same)->id, id);
+  EXPECT_NE(intern_.Intern(User({0x400100}), other)->id, id);
+  EXPECT_NE(intern_.Intern(User({0x400100}), elsewhere)->id, id);
+}
+
+TEST_F(StackInternTest, AFrameInNoMappingHasNoBinary) {
+  const auto stack = intern_.Intern(User({0xdead0000}), process_);
+  EXPECT_EQ(stack->frames[0]->binary, nullptr);
+  EXPECT_TRUE(stack->frames[0]->symbol.empty());
+}
+
+TEST_F(StackInternTest, SaysWhyKernelFramesHaveNoNames) {
+  ResolvedStack stack;
+  stack.frames.push_back(
+      {.ip = 0xffffffff81000000, .look_up = 0xffffffff81000000, .source = FrameSource::kKernel});
+  const auto interned = intern_.Intern(stack, process_);
+  ASSERT_NE(interned->frames[0]->binary, nullptr);
+  EXPECT_EQ(interned->frames[0]->binary->path, "[kernel.kallsyms]");
+  EXPECT_EQ(interned->frames[0]->binary->symbols_missing, "kptr_restrict hides them");
+  unwind::Process other;  // one kernel for all
+  other.pid = 11;
+  EXPECT_EQ(intern_.Intern(stack, other), interned);
+}
+
+TEST_F(StackInternTest, StartsAnewOverBudgetAndKeepsWhatIsHeld) {
+  StackIntern small(nullptr, "", /*budget_bytes=*/4096);
+  const auto first = small.Intern(User({0x400100}), process_);
+  uint64_t address = 0x401000;
+  while (small.resets() == 0) {
+    ASSERT_LT(address, 0x410000u);
+    small.Intern(User({address += 16}), process_);
+    ASSERT_LT(small.bytes(), 8192u);
+  }
+  EXPECT_EQ(first->frames[0]->ip, 0x400100u);
+  const auto again = small.Intern(User({0x400100}), process_);
+  EXPECT_NE(again->id, first->id);
+  EXPECT_NE(again->frames[0]->id, first->frames[0]->id);
+}
+
+TEST_F(StackInternTest, GivesIdsThatAreUniqueAcrossInterners) {
+  StackIntern other(nullptr, "");
+  std::set<uint64_t> stacks;
+  std::set<uint32_t> frames;
+  for (uint64_t i = 0; i < 50; ++i) {
+    for (StackIntern* intern : {&intern_, &other}) {
+      const auto stack = intern->Intern(User({0x400000 + i}), process_);
+      EXPECT_TRUE(stacks.insert(stack->id).second);
+      EXPECT_TRUE(frames.insert(stack->frames[0]->id).second);
+    }
+  }
+}
+
+TEST_F(StackInternTest, AThreadIsTheSameUntilItsNameChanges) {
+  process_.comms[10] = "server";
+  process_.comms[11] = "worker";
+  const auto a = intern_.InternThread(10, 11, process_);
+  EXPECT_EQ(a->pid, 10);
+  EXPECT_EQ(a->tid, 11);
+  EXPECT_EQ(a->comm, "worker");
+  EXPECT_EQ(a->process_comm, "server");
+  EXPECT_EQ(intern_.InternThread(10, 11, process_), a);
+  process_.comms[11] = "renamed";
+  const auto b = intern_.InternThread(10, 11, process_);
+  EXPECT_NE(b->id, a->id);
+  EXPECT_EQ(b->comm, "renamed");
+  EXPECT_EQ(a->comm, "worker");  // samples of before keep the old name
+}
+
+TEST_F(StackInternTest, AReusedThreadIdIsAnotherThread) {
+  const auto a = intern_.InternThread(10, 11, process_);
+  unwind::Process other;
+  other.pid = 11;
+  EXPECT_NE(intern_.InternThread(11, 11, other)->id, a->id);
+}
+
+}  // namespace
+}  // namespace lbrd::daemon
