@@ -135,16 +135,17 @@ void Pipeline::Route(const perf_event_header* header, uint32_t event, int32_t pi
 
 void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t event) {
   if (!source_->patient()) {
-    const size_t queued = queued_bytes_[worker] + batches_[worker].bytes();
-    if (header->type == PERF_RECORD_SAMPLE && queued > options_.queue_bytes) {
-      dropped_queue_full_.fetch_add(1, std::memory_order_relaxed);
+    const bool sample = header->type == PERF_RECORD_SAMPLE;
+    const size_t bound = sample ? options_.queue_bytes : 2 * options_.queue_bytes;
+    const size_t filling = batches_[worker].bytes();
+    if (queued_bytes_[worker] + filling > bound) {
+      // The worker may have caught up since the last push.
       queued_bytes_[worker] = workers_[worker]->queue().bytes();
-      return;
-    }
-    if (queued > 2 * options_.queue_bytes) {
-      side_band_dropped_.fetch_add(1, std::memory_order_relaxed);
-      queued_bytes_[worker] = workers_[worker]->queue().bytes();
-      return;
+      if (queued_bytes_[worker] + filling > bound) {
+        (sample ? dropped_queue_full_ : side_band_dropped_)
+            .fetch_add(1, std::memory_order_relaxed);
+        return;
+      }
     }
   }
   batches_[worker].Append(header, event);

@@ -74,7 +74,7 @@ class Pipeline {
   Router router_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<RecordBatch> batches_;    // being filled, by worker
-  std::vector<size_t> queued_bytes_;    // as of the last push, by worker
+  std::vector<size_t> queued_bytes_;    // at most this much is queued, by worker
   pmu::RecordWriter known_;
   std::function<void(absl::Status)> done_;
   absl::Time deadline_ = absl::InfiniteFuture();

@@ -17,7 +17,9 @@ bool ProfileTable::Add(const Sample& sample) {
   if (sample.stack->has_user) {
     ++user_samples_;
     if (verdict.state == unwind::StackState::kComplete) ++user_samples_complete_;
-    if (!sample.stack->frames.empty()) {
+    // The oldest frame is a user frame unless nothing of the user part is known.
+    if (!sample.stack->frames.empty() &&
+        sample.stack->frames.back()->source != unwind::FrameSource::kKernel) {
       ++by_source_[static_cast<size_t>(sample.stack->frames.back()->source)];
     }
   }

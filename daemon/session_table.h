@@ -1,6 +1,6 @@
 // All sessions of the daemon, by name.
 //
-// At most kMaxSessions; to make room, the session that ended longest ago is forgotten.
+// At most kMaxSessions; to make room, the oldest of those that have ended is forgotten.
 // Thread rules: thread-safe.
 #pragma once
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "unwind/eh_frame_index.h"
 
 namespace lbrd::unwind {
 namespace {
@@ -57,17 +58,8 @@ void Binary::LoadSymbols() const {
 }
 
 void Binary::LoadUnwindInfo() const {
-  if (!elf_.has_value() || !elf_->eh_frame_hdr().has_value()) return;
-  const ElfSegment segment = *elf_->eh_frame_hdr();
-  // The header is a section of its own, but stripped files may have none: read it by its segment.
-  if (segment.file_size > ElfFile::kMaxSectionBytes) return;
+  if (!elf_.has_value()) return;
   UnwindInfo info;
-  info.header_address = segment.address;
-  info.header.resize(segment.file_size);
-  if (segment.offset + segment.file_size > elf_->bytes()->size() ||
-      !elf_->bytes()->ReadAt(segment.offset, info.header).ok()) {
-    return;
-  }
   if (const ElfSection* frames = elf_->FindSection(".eh_frame")) {
     absl::StatusOr<std::vector<std::byte>> bytes = elf_->Read(*frames);
     if (bytes.ok()) {
@@ -75,7 +67,20 @@ void Binary::LoadUnwindInfo() const {
       info.frames = *std::move(bytes);
     }
   }
-  unwind_ = std::move(info);
+  // The header by its segment, since stripped files may have no sections.
+  const std::optional<ElfSegment> segment = elf_->eh_frame_hdr();
+  if (segment.has_value() && segment->file_size <= ElfFile::kMaxSectionBytes &&
+      segment->offset <= elf_->bytes()->size() &&
+      segment->file_size <= elf_->bytes()->size() - segment->offset) {
+    info.header_address = segment->address;
+    info.header.resize(segment->file_size);
+    if (!elf_->bytes()->ReadAt(segment->offset, info.header).ok()) info.header.clear();
+  } else if (!info.frames.empty()) {
+    // Made here, and put right behind the frames, where nothing that unwinding reads can stand.
+    info.header_address = info.frames_address + info.frames.size();
+    info.header = BuildEhFrameHeader(info.frames, info.frames_address, info.header_address);
+  }
+  if (!info.header.empty()) unwind_ = std::move(info);
 }
 
 const std::string& Binary::symbols_problem() const {

@@ -164,7 +164,6 @@ TEST_F(PipelineTest, ALiveSourceDropsSamplesButKeepsNamesAndCountsExactly) {
   auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
   uint64_t time = 0;
   source->Add(SampleOf(100, ++time));
-  source->AddPause();
   source->AddCall([this] { sink_.AwaitDeliverer(); });  // the worker is stuck from here on
   for (uint64_t i = 0; i < kSamples; ++i) source->Add(SampleOf(100, ++time));
   source->Add(pmu::WireComm(100, 100, "renamed", ++time));
@@ -195,7 +194,6 @@ TEST_F(PipelineTest, ALiveSourceDropsSamplesButKeepsNamesAndCountsExactly) {
 TEST_F(PipelineTest, BoundsAndCountsSideBandRecordsToo) {
   auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
   source->Add(SampleOf(100, 1));
-  source->AddPause();
   source->AddCall([this] { sink_.AwaitDeliverer(); });
   for (uint64_t i = 0; i < 5000; ++i) source->Add(pmu::WireComm(100, 100, "name", 2 + i));
   source->AddCall([this] { sink_.Open(); });

@@ -28,10 +28,10 @@ class ScriptedSource : public pmu::RecordSource {
   // The script; before the source is read.
   void Add(pmu::Words record) { script_.emplace_back(std::move(record)); }
   void AddPause() { script_.emplace_back(Pause{}); }
-  // Called by the reader; it pauses afterwards.
+  // Called by the reader, after a pause, so that all that was read is on its way.
   void AddCall(std::function<void()> call) {
-    script_.emplace_back(std::move(call));
     AddPause();
+    script_.emplace_back(std::move(call));
   }
   void AddError(absl::Status error) { script_.emplace_back(std::move(error)); }
   // Says kIdle at the script's end until it is finished, as a running machine does.

@@ -99,18 +99,33 @@ std::string Substitution(int i) {
                       std::string(1, kDigits[i % 36]), "_");
 }
 
-// The index of the largest in Doubling().
-int LastOfDoubling(int levels) { return levels + 2; }
-
 // Template arguments a<i, i>, a<1, 1>, a<2, 2>, ... where 1 is the first of them, 2 the second:
-// what they stand for doubles each time. One substitution is taken before them.
-std::string Doubling(int levels) {
+// what they stand for doubles each time. `taken` substitutions are taken before them.
+std::string Doubling(int levels, int taken = 1) {
   std::string arguments = "1aIiiE";
   for (int i = 0; i < levels; ++i) {
-    const std::string previous = Substitution(LastOfDoubling(i));
-    absl::StrAppend(&arguments, "S0_I", previous, previous, "E");
+    const std::string previous = Substitution(taken + 1 + i);
+    absl::StrAppend(&arguments, Substitution(taken), "I", previous, previous, "E");
   }
   return arguments;
+}
+
+// The same in Rust: tuples of the tuple before, twice.
+std::string RustDoubling(int levels) {
+  static constexpr char kDigits[] =
+      "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  std::string name = "_RINvC1a1b";
+  size_t previous = name.size() - 2;
+  name += "TuuE";
+  for (int i = 0; i < levels; ++i) {
+    const size_t number = previous - 1;
+    const std::string reference =
+        absl::StrCat("B", number >= 62 ? std::string(1, kDigits[number / 62]) : "",
+                     std::string(1, kDigits[number % 62]), "_");
+    previous = name.size() - 2;
+    absl::StrAppend(&name, "T", reference, reference, "E");
+  }
+  return absl::StrCat(name, "E");
 }
 
 // Runs `function` on a thread with a stack of `bytes`.
@@ -136,16 +151,16 @@ void RunOnStack(size_t bytes, const std::function<void()>& function) {
 TEST(DemangleTest, HostileNamesAreGivenUpSoon) {
   std::vector<std::string> names;
   names.push_back(absl::StrCat("_Z1fI", Doubling(60), "Evv"));
-  // A search for a pack where there is none, before much is printed.
-  names.push_back(absl::StrCat("_Z1fIXadL_ZN1BI", Doubling(60), "EEEDp", Substitution(63), "Evv"));
-  // As much on the stack as is let through.
+  names.push_back(RustDoubling(60));
+  // A search for a pack where there is none, before anything is printed: a member's type is printed
+  // before its class.
+  names.push_back(
+      absl::StrCat("_Z1fIM1bI", Doubling(40, 2), "EDp", Substitution(2 + 1 + 40), "Evv"));
+  // As much on the stack as is let through, and more.
   names.push_back(absl::StrCat("_Z1fI", Repeat("RT_1aIiE", 180), "Evv"));
+  names.push_back(absl::StrCat("_Z1fI", Repeat("RT_1aIiE", 1000), "Evv"));
   // Every list of arguments in the type of a conversion operator is read twice.
   names.push_back(absl::StrCat("_ZN1acv", Repeat("T_I", 60), "i", Repeat("E", 61), "Ev"));
-  // Template arguments that are twice those of the next template around, and empty in the end.
-  std::string nested = "_Z1fIXadL_Z1gIJEJEEvvEEEvv";
-  for (int i = 0; i < 60; ++i) nested = absl::StrCat("_Z1fIJT_T_EX", "ad", "L", nested, "EEEvv");
-  names.push_back(nested);
   // So many lifetimes that are not printed.
   names.push_back("_RMINvC1a1bFGzzzzzzzzzz_EuEu");
   names.push_back("_RMINvC1a1bDGzzzzzzzzzz_C1cEL_Eu");
@@ -189,6 +204,8 @@ TEST(DemangleTest, MoreThanTheLimitIsNotGivenOut) {
   EXPECT_LE(Demangle(some).size(), kMaxDemangledBytes);
   const std::string too_much = absl::StrCat("_Z1fI", Doubling(12), "Evv");
   EXPECT_EQ(Demangle(too_much), too_much);
+  EXPECT_GT(Demangle(RustDoubling(6)).size(), 500u);
+  EXPECT_EQ(Demangle(RustDoubling(14)), RustDoubling(14));
 }
 
 TEST(DemangleTest, IdentifiersThatLookLikeLifetimesAreNotChanged) {
