@@ -39,7 +39,9 @@ std::string WithStop(absl::string_view text) {
 
 std::string EventNames(const v1::Session& session) {
   std::vector<absl::string_view> names;
-  for (const v1::SessionEvent& event : session.events()) names.push_back(event.name());
+  for (const v1::SessionEvent& event : session.events()) {
+    if (!event.side_band()) names.push_back(event.name());
+  }
   return names.empty() ? "no event" : absl::StrJoin(names, " and ");
 }
 
@@ -178,8 +180,11 @@ std::string RenderSummary(const v1::Session& session, size_t width) {
     sentences.push_back(LostAndDropped(stats));
   }
   if (std::string text = Discrepancy(session); !text.empty()) sentences.push_back(text);
+  const auto sampling =
+      std::count_if(session.events().begin(), session.events().end(),
+                    [](const v1::SessionEvent& event) { return !event.side_band(); });
   for (const v1::SessionEvent& event : session.events()) {
-    sentences.push_back(StackSource(event, session.events_size() > 1));
+    if (!event.side_band()) sentences.push_back(StackSource(event, sampling > 1));
   }
   if (stats.samples_generated() != 0) {
     sentences.push_back(Completeness(stats));

@@ -1,9 +1,9 @@
 // Samples that wait for the kernel's deferred user call chain.
 //
 // The kernel part of a sample comes with a cookie; the user part comes later, once, on whatever CPU
-// the task then returns to user mode, and belongs to every sample of that task with that cookie. What
-// is not answered in time, or exceeds the cap, is delivered without its user part and counted by its
-// verdict: never dropped.
+// the task then returns to user mode, and belongs to every sample of that task with that cookie.
+// What is not answered in time, or exceeds the cap, is delivered without its user part and counted
+// by its verdict: never dropped.
 //
 // Thread rules: one owner (a worker).
 #pragma once

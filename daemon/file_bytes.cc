@@ -76,8 +76,7 @@ absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path) {
   // First only a handle, which opens nothing: a FIFO or a device is found out before it can act.
   how.flags = O_PATH | O_CLOEXEC;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  const int handle =
-      static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof(how)));
+  const int handle = static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof(how)));
   if (handle < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   struct stat status;
   if (fstat(handle, &status) != 0 || !S_ISREG(status.st_mode)) {

@@ -31,7 +31,6 @@ std::string BuildIdPath(absl::string_view folder, absl::string_view build_id,
                         absl::string_view suffix);
 
 // Whether the ELF file in `bytes` has this build ID.
-bool HasBuildId(const std::shared_ptr<const unwind::ByteSource>& bytes,
-                absl::string_view build_id);
+bool HasBuildId(const std::shared_ptr<const unwind::ByteSource>& bytes, absl::string_view build_id);
 
 }  // namespace lbrd::daemon

@@ -34,7 +34,8 @@ std::string KernelBuildId(pmu::Kernel& kernel) {
     const uint64_t name_bytes = (uint64_t{note.n_namesz} + 3) / 4 * 4;
     const uint64_t bytes = (uint64_t{note.n_descsz} + 3) / 4 * 4;
     if (name_bytes > rest.size() || bytes > rest.size() - name_bytes) break;
-    if (note.n_type == NT_GNU_BUILD_ID && rest.substr(0, note.n_namesz) == absl::string_view("GNU", 4)) {
+    if (note.n_type == NT_GNU_BUILD_ID &&
+        rest.substr(0, note.n_namesz) == absl::string_view("GNU", 4)) {
       return absl::BytesToHexString(rest.substr(name_bytes, note.n_descsz));
     }
     rest.remove_prefix(name_bytes + bytes);

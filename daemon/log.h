@@ -1,5 +1,5 @@
-// What the daemon has to say, on standard error: a line each, with a level that journald understands
-// when it is the one listening.
+// What the daemon has to say, on standard error: a line each, with a level that journald
+// understands when it is the one listening.
 #pragma once
 
 #include "absl/strings/string_view.h"

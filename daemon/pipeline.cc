@@ -142,8 +142,7 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
       // The worker may have caught up since the last push.
       queued_bytes_[worker] = workers_[worker]->queue().bytes();
       if (queued_bytes_[worker] + filling > bound) {
-        (sample ? dropped_queue_full_ : side_band_dropped_)
-            .fetch_add(1, std::memory_order_relaxed);
+        (sample ? dropped_queue_full_ : side_band_dropped_).fetch_add(1, std::memory_order_relaxed);
         return;
       }
     }

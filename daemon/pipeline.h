@@ -73,8 +73,8 @@ class Pipeline {
   const PipelineOptions options_;
   Router router_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<RecordBatch> batches_;    // being filled, by worker
-  std::vector<size_t> queued_bytes_;    // at most this much is queued, by worker
+  std::vector<RecordBatch> batches_;  // being filled, by worker
+  std::vector<size_t> queued_bytes_;  // at most this much is queued, by worker
   pmu::RecordWriter known_;
   std::function<void(absl::Status)> done_;
   absl::Time deadline_ = absl::InfiniteFuture();

@@ -1,6 +1,6 @@
 // A session's samples, aggregated by stack, thread and event, and the account of their verdicts.
 //
-// Bounded: at most kMaxEntries; a sample that would need one more is not taken (and the session
+// Bounded: at most `max_entries`; a sample that would need one more is not taken (and the session
 // counts it as dropped). An entry costs about 64 bytes, and keeps its stack alive.
 //
 // Thread rules: none of its own; the session's lock guards it.
@@ -22,18 +22,23 @@ class ProfileTable {
  public:
   static constexpr size_t kMaxEntries = 1u << 20;
 
-  using Key = std::tuple<std::shared_ptr<const StackInfo>, std::shared_ptr<const ThreadInfo>,
-                         uint32_t>;
+  using Key =
+      std::tuple<std::shared_ptr<const StackInfo>, std::shared_ptr<const ThreadInfo>, uint32_t>;
   struct Sum {
     uint64_t samples = 0;
     uint64_t weight = 0;
   };
+
+  explicit ProfileTable(size_t max_entries = kMaxEntries) : max_entries_(max_entries) {}
 
   // False: full.
   bool Add(const Sample& sample);
 
   const absl::flat_hash_map<Key, Sum>& entries() const { return entries_; }
   uint64_t samples() const { return samples_; }
+  // Times of the oldest and the youngest sample; equal when there are none.
+  uint64_t first_time_ns() const { return samples_ == 0 ? last_time_ns_ : first_time_ns_; }
+  uint64_t last_time_ns() const { return last_time_ns_; }
   uint64_t user_samples() const { return user_samples_; }
   uint64_t user_samples_complete() const { return user_samples_complete_; }
   uint64_t by_verdict(unwind::StackState state, unwind::StackReason reason) const {
@@ -45,8 +50,11 @@ class ProfileTable {
   }
 
  private:
+  const size_t max_entries_;
   absl::flat_hash_map<Key, Sum> entries_;
   uint64_t samples_ = 0;
+  uint64_t first_time_ns_ = UINT64_MAX;
+  uint64_t last_time_ns_ = 0;
   uint64_t user_samples_ = 0;
   uint64_t user_samples_complete_ = 0;
   std::array<std::array<uint64_t, 32>, 3> by_verdict_{};

@@ -71,8 +71,7 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
     sessions_.Abandon(*name);
     return source.status();
   }
-  auto session =
-      std::make_shared<Session>(*name, *std::move(spec), *std::move(source), &binaries_);
+  auto session = std::make_shared<Session>(*name, *std::move(spec), *std::move(source), &binaries_);
   if (absl::Status started = session->Start(); !started.ok()) {
     sessions_.Abandon(*name);
     return started;
@@ -90,8 +89,7 @@ grpc::Status ProfilerService::CreateSession(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::GetSession(grpc::ServerContext*,
-                                         const v1::GetSessionRequest* request,
+grpc::Status ProfilerService::GetSession(grpc::ServerContext*, const v1::GetSessionRequest* request,
                                          v1::Session* response) {
   const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
   if (!session.ok()) return ToGrpc(session.status());
@@ -136,9 +134,9 @@ grpc::Status ProfilerService::DeleteSession(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::StreamSamples(
-    grpc::ServerContext* context, const v1::StreamSamplesRequest* request,
-    grpc::ServerWriter<v1::StreamSamplesResponse>* writer) {
+grpc::Status ProfilerService::StreamSamples(grpc::ServerContext* context,
+                                            const v1::StreamSamplesRequest* request,
+                                            grpc::ServerWriter<v1::StreamSamplesResponse>* writer) {
   const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
   if (!session.ok()) return ToGrpc(session.status());
   absl::Duration delay = kDefaultDelay;
@@ -170,8 +168,7 @@ grpc::Status ProfilerService::StreamSamples(
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::GetProfile(grpc::ServerContext*,
-                                         const v1::GetProfileRequest* request,
+grpc::Status ProfilerService::GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
                                          v1::GetProfileResponse* response) {
   const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
   if (!session.ok()) return ToGrpc(session.status());

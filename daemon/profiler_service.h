@@ -1,4 +1,5 @@
-// lbrd.v1.Profiler: requests in, sessions behind. See proto/lbrd/v1/profiler.proto for the contract.
+// lbrd.v1.Profiler: requests in, sessions behind. See proto/lbrd/v1/profiler.proto for the
+// contract.
 //
 // Thread rules: called from gRPC's threads.
 #pragma once
@@ -30,8 +31,7 @@ class ProfilerService final : public v1::Profiler::Service {
                            v1::Session* response) override;
   grpc::Status DeleteSession(grpc::ServerContext*, const v1::DeleteSessionRequest* request,
                              v1::DeleteSessionResponse*) override;
-  grpc::Status StreamSamples(grpc::ServerContext* context,
-                             const v1::StreamSamplesRequest* request,
+  grpc::Status StreamSamples(grpc::ServerContext* context, const v1::StreamSamplesRequest* request,
                              grpc::ServerWriter<v1::StreamSamplesResponse>* writer) override;
   grpc::Status GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
                           v1::GetProfileResponse* response) override;

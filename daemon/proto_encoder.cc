@@ -46,11 +46,11 @@ std::string ProtoText(absl::string_view text) {
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80             ? 1
-                          : lead >> 5 == 0x6 && lead >= 0xc2 ? 2
-                          : lead >> 4 == 0xe    ? 3
+    const size_t length = lead < 0x80                         ? 1
+                          : lead >> 5 == 0x6 && lead >= 0xc2  ? 2
+                          : lead >> 4 == 0xe                  ? 3
                           : lead >> 3 == 0x1e && lead <= 0xf4 ? 4
-                                                : 0;
+                                                              : 0;
     bool good = length != 0 && i + length <= text.size();
     for (size_t k = 1; good && k < length; ++k) {
       good = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;

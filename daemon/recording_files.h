@@ -1,8 +1,8 @@
 // The files that a recording's processes had mapped, as far as this machine has the very same ones.
 //
 // A file is used when it has the build ID that was recorded, or, where none was recorded, when it
-// stands at the recorded path with the recorded inode. Anything else would give wrong names and wrong
-// stacks; it is refused, and the reason shown.
+// stands at the recorded path with the recorded inode. Anything else would give wrong names and
+// wrong stacks; it is refused, and the reason shown.
 //
 // Looked for, in this order: the recorded path; the folder of the recording; /usr/lib/debug and
 // ~/.debug by build ID.

@@ -32,8 +32,7 @@ Router::Route Router::RouteRecord(const perf_event_header* header, int32_t pid) 
   if (header->type == PERF_RECORD_COMM && (header->misc & PERF_RECORD_MISC_COMM_EXEC) != 0) {
     const auto found = with_parent_.find(pid);
     if (found != with_parent_.end()) {
-      const Route route{
-          .worker = HashWorker(pid), .moved = true, .moved_from = found->second};
+      const Route route{.worker = HashWorker(pid), .moved = true, .moved_from = found->second};
       with_parent_.erase(found);
       return route;
     }

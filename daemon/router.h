@@ -1,9 +1,9 @@
 // Which worker owns a process.
 //
-// Everything of one group leader goes to one worker, so that an address space has one owner and needs
-// no lock. A forked child starts as a copy of its parent's address space, which only the parent's
-// worker has: it stays there until it executes a program and has a space of its own; then, and
-// otherwise, the hash of its pid decides.
+// Everything of one group leader goes to one worker, so that an address space has one owner and
+// needs no lock. A forked child starts as a copy of its parent's address space, which only the
+// parent's worker has: it stays there until it executes a program and has a space of its own; then,
+// and otherwise, the hash of its pid decides.
 //
 // Memory: 16 bytes per forked and not executed pid, at most pid_max of them.
 // Thread rules: one owner (the reader).

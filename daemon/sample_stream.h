@@ -1,7 +1,7 @@
 // One client's queue of samples, bounded in bytes.
 //
-// A client that reads too slowly loses its own newest samples, counted, and delays nobody. Where the
-// source is patient (a recording), the pushing worker waits for the client instead.
+// A client that reads too slowly loses its own newest samples, counted, and delays nobody. Where
+// the source is patient (a recording), the pushing worker waits for the client instead.
 //
 // Thread rules: Push() from any worker, Pop() from the one thread that serves the client, the rest
 // from any thread.

@@ -49,9 +49,9 @@ absl::Status ClearPath(const std::string& path) {
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
   if (error) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("cannot make ", folder.string(), ": ", error.message(),
-                     "; run as root, or choose another --socket"));
+    return absl::PermissionDeniedError(absl::StrCat("cannot make ", folder.string(), ": ",
+                                                    error.message(),
+                                                    "; run as root, or choose another --socket"));
   }
   struct stat status;
   if (lstat(path.c_str(), &status) != 0) return absl::OkStatus();
@@ -60,8 +60,8 @@ absl::Status ClearPath(const std::string& path) {
         absl::StrCat(path, " exists and is not a socket; choose another --socket"));
   }
   if (SomebodyListens(*address)) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("a daemon already listens on ", path, "; stop it, or choose another --socket"));
+    return absl::AlreadyExistsError(absl::StrCat("a daemon already listens on ", path,
+                                                 "; stop it, or choose another --socket"));
   }
   unlink(path.c_str());
   return absl::OkStatus();

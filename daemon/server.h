@@ -13,7 +13,8 @@ namespace lbrd::daemon {
 class Server {
  public:
   // Listens on the socket at `path`, for its owner only (mode 0600); its folder is made if it is
-  // missing. A socket that a dead daemon left behind is replaced; kAlreadyExists: a live one listens.
+  // missing. A socket that a dead daemon left behind is replaced; kAlreadyExists: a live one
+  // listens.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path,
                                                         v1::Profiler::Service* service);
   ~Server();

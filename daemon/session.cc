@@ -202,6 +202,9 @@ void Session::Describe(v1::Session* out) const {
   if (state_ == v1::SESSION_STATE_STOPPED || state_ == v1::SESSION_STATE_FAILED) {
     running = end_time_ - begin_time_;
   }
+  if (spec_.target().has_recording()) {
+    running = absl::Nanoseconds(profile_.last_time_ns() - profile_.first_time_ns());
+  }
   SetDuration(running, out->mutable_running_time());
   for (const std::string& note : source_.notes) out->add_notes(note);
   out->set_cpus(source_.cpus);

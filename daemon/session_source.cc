@@ -78,11 +78,10 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, const v1::SessionSpe
   SessionSource source;
   source.cpus = static_cast<uint32_t>((*set)->cpus());
   for (const pmu::SourceEvent& event : (*set)->events()) {
-    source.events.push_back(
-        {.format = event.format,
-         .resolve = {.lbr_call_stack = chosen->source == pmu::StackSource::kLbr,
-                     .lbr_depth = LbrDepth(kernel)},
-         .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
+    source.events.push_back({.format = event.format,
+                             .resolve = {.lbr_call_stack = chosen->source == pmu::StackSource::kLbr,
+                                         .lbr_depth = LbrDepth(kernel)},
+                             .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
   }
   v1::SessionEvent described;
   described.set_name(chosen->code.name);
@@ -138,11 +137,13 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
     v1::SessionEvent described;
     described.set_name(event.name);
     described.set_stack_mode(mode);
-    const bool clock = event.attr.type == PERF_TYPE_SOFTWARE &&
-                       (event.attr.config == PERF_COUNT_SW_CPU_CLOCK ||
-                        event.attr.config == PERF_COUNT_SW_TASK_CLOCK);
+    const bool clock =
+        event.attr.type == PERF_TYPE_SOFTWARE && (event.attr.config == PERF_COUNT_SW_CPU_CLOCK ||
+                                                  event.attr.config == PERF_COUNT_SW_TASK_CLOCK);
     described.set_unit(clock ? "ns" : event.name);
     described.set_attr(pmu::DescribeAttr(event.attr));
+    described.set_side_band(event.attr.type == PERF_TYPE_SOFTWARE &&
+                            event.attr.config == PERF_COUNT_SW_DUMMY);
     (event.attr.freq ? described.set_frequency_hz(static_cast<uint32_t>(event.attr.sample_freq))
                      : described.set_period(event.attr.sample_period));
     source.described.push_back(std::move(described));
@@ -202,9 +203,8 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
       break;
     case v1::Target::kProcess:
       if (spec.target().process().pid() <= 0) {
-        return absl::InvalidArgumentError(absl::StrCat("target.process.pid: ",
-                                                       spec.target().process().pid(),
-                                                       " is not a process ID"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "target.process.pid: ", spec.target().process().pid(), " is not a process ID"));
       }
       break;
     case v1::Target::kRecording:
@@ -231,9 +231,9 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
   }
   if (spec.stack_copy_bytes() == 0) spec.set_stack_copy_bytes(pmu::kDefaultStackCopyBytes);
   if (spec.stack_copy_bytes() > pmu::kMaxStackCopyBytes || spec.stack_copy_bytes() % 8 != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "stack_copy_bytes: ", spec.stack_copy_bytes(), " is not a multiple of 8 up to ",
-        pmu::kMaxStackCopyBytes));
+    return absl::InvalidArgumentError(absl::StrCat("stack_copy_bytes: ", spec.stack_copy_bytes(),
+                                                   " is not a multiple of 8 up to ",
+                                                   pmu::kMaxStackCopyBytes));
   }
   if (spec.ring_bytes() == 0) spec.set_ring_bytes(pmu::kDefaultRingBytes);
   if (spec.ring_bytes() > pmu::kMaxRingBytes) {

@@ -1,5 +1,5 @@
-// A session's spec -> everything its pipeline needs: where records come from, how they are read, and
-// where the files behind them are.
+// A session's spec -> everything its pipeline needs: where records come from, how they are read,
+// and where the files behind them are.
 #pragma once
 
 #include <functional>

@@ -35,8 +35,8 @@ absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted) {
                      " of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"));
   }
   if (!wanted.empty() && sessions_.count(wanted) != 0) {
-    return absl::AlreadyExistsError(absl::StrCat("a session '", wanted,
-                                                 "' exists; stop it first: lbrctl stop ", wanted));
+    return absl::AlreadyExistsError(
+        absl::StrCat("a session '", wanted, "' exists; stop it first: lbrctl stop ", wanted));
   }
   if (sessions_.size() >= kMaxSessions) {
     auto oldest = sessions_.end();

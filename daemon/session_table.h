@@ -20,8 +20,8 @@ class SessionTable {
  public:
   static constexpr size_t kMaxSessions = 64;
 
-  // A name that is free and well formed: `wanted`, or one made up when it is empty. It is taken until
-  // Add() or Abandon(). kInvalidArgument, kAlreadyExists, kResourceExhausted.
+  // A name that is free and well formed: `wanted`, or one made up when it is empty. It is taken
+  // until Add() or Abandon(). kInvalidArgument, kAlreadyExists, kResourceExhausted.
   absl::StatusOr<std::string> Reserve(const std::string& wanted);
   void Add(std::shared_ptr<Session> session);
   void Abandon(const std::string& name);

@@ -53,20 +53,19 @@ std::shared_ptr<const BinaryInfo> StackIntern::InternKernelModule(const std::str
   std::shared_ptr<const BinaryInfo>& known = modules_[module];
   if (known == nullptr) {
     known = std::make_shared<BinaryInfo>(BinaryInfo{
-        next_binary_id++, module.empty() ? "[kernel.kallsyms]" : absl::StrCat("[", module, "]"),
-        "", kernel_symbols_missing_});
+        next_binary_id++, module.empty() ? "[kernel.kallsyms]" : absl::StrCat("[", module, "]"), "",
+        kernel_symbols_missing_});
     bytes_ += sizeof(BinaryInfo) + 128;
   }
   return known;
 }
 
-const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(
-    const unwind::ResolvedFrame& frame, const unwind::Process& process) {
+const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::ResolvedFrame& frame,
+                                                                 const unwind::Process& process) {
   const bool kernel = frame.source == unwind::FrameSource::kKernel;
   const unwind::Mapping* mapping = kernel ? nullptr : process.space.Find(frame.look_up);
-  const uint64_t place = mapping != nullptr
-                             ? frame.look_up - mapping->start + mapping->file_offset
-                             : frame.look_up;
+  const uint64_t place =
+      mapping != nullptr ? frame.look_up - mapping->start + mapping->file_offset : frame.look_up;
   std::shared_ptr<const FrameInfo>& known = frames_[FrameKey(
       mapping != nullptr ? mapping->binary.get() : nullptr, frame.ip, place, frame.source)];
   if (known != nullptr) return known;
@@ -103,8 +102,8 @@ std::shared_ptr<const StackInfo> StackIntern::Intern(const unwind::ResolvedStack
   if (found != stacks_.end()) return *found;
   candidate_->id = next_stack_id++;
   candidate_->frames.shrink_to_fit();
-  bytes_ += sizeof(StackInfo) + 64 +
-            candidate_->frames.size() * sizeof(std::shared_ptr<const FrameInfo>);
+  bytes_ +=
+      sizeof(StackInfo) + 64 + candidate_->frames.size() * sizeof(std::shared_ptr<const FrameInfo>);
   std::shared_ptr<const StackInfo> interned = std::move(candidate_);
   candidate_ = std::make_shared<StackInfo>();
   stacks_.insert(interned);
@@ -118,8 +117,8 @@ std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t
   std::shared_ptr<const ThreadInfo>& known = threads_[tid];
   if (known == nullptr || known->pid != pid || known->comm != comm ||
       known->process_comm != process_comm) {
-    known = std::make_shared<ThreadInfo>(
-        ThreadInfo{next_thread_id++, pid, tid, comm, process_comm});
+    known =
+        std::make_shared<ThreadInfo>(ThreadInfo{next_thread_id++, pid, tid, comm, process_comm});
     bytes_ += sizeof(ThreadInfo) + 128;
   }
   return known;

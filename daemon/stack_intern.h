@@ -1,8 +1,8 @@
 // Each distinct binary, frame, stack and thread is stored once and has an id.
 //
-// Ids grow for the life of the process and never change their meaning. When what is stored exceeds the
-// budget, the tables are emptied and fill again with new ids: what is still referred to lives on with
-// its holders, so the budget bounds the tables, not the holders (who bound themselves).
+// Ids grow for the life of the process and never change their meaning. When what is stored exceeds
+// the budget, the tables are emptied and fill again with new ids: what is still referred to lives
+// on with its holders, so the budget bounds the tables, not the holders (who bound themselves).
 //
 // Thread rules: one owner (a worker). Ids are unique across all interners.
 #pragma once
@@ -55,7 +55,8 @@ class StackIntern {
 
   const std::shared_ptr<const FrameInfo>& InternFrame(const unwind::ResolvedFrame& frame,
                                                       const unwind::Process& process);
-  std::shared_ptr<const BinaryInfo> InternBinary(const std::shared_ptr<const unwind::Binary>& binary);
+  std::shared_ptr<const BinaryInfo> InternBinary(
+      const std::shared_ptr<const unwind::Binary>& binary);
   std::shared_ptr<const BinaryInfo> InternKernelModule(const std::string& module);
   void ResetIfOverBudget();
 

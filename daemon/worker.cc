@@ -34,8 +34,8 @@ void Worker::Run() {
 }
 
 void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
-  const absl::StatusOr<pmu::Record> decoded = pmu::DecodeRecord(
-      header, event == kMadeHere ? kMadeHereFormat : events_[event].format);
+  const absl::StatusOr<pmu::Record> decoded =
+      pmu::DecodeRecord(header, event == kMadeHere ? kMadeHereFormat : events_[event].format);
   if (!decoded.ok()) {
     if (header->type == PERF_RECORD_SAMPLE) ++undecodable_samples_;
     return;

@@ -85,6 +85,10 @@ absl::Status PerfDataEvents::Add(std::span<const std::byte> attr, std::span<cons
   // What newer kernels added behind our idea of the attr does not change the records' layout.
   memcpy(&event.attr, attr.data(), std::min<uint64_t>(attr_bytes, sizeof(event.attr)));
   event.format = RecordFormat::FromAttr(event.attr);
+  if (events_.empty()) {
+    sample_id_word_ = SampleIdWord(event.format.sample_type);
+    trailer_id_word_ = TrailerIdWord(event.format);
+  }
   const uint32_t index = static_cast<uint32_t>(events_.size());
   events_.push_back(std::move(event));
   for (size_t at = 0; at + kWord <= ids.size(); at += kWord) {
@@ -112,8 +116,6 @@ absl::Status PerfDataEvents::Finish() {
   const RecordFormat& first = events_.front().format;
   const bool alike = std::all_of(events_.begin(), events_.end(),
                                  [&](const SourceEvent& e) { return e.format == first; });
-  sample_id_word_ = SampleIdWord(first.sample_type);
-  trailer_id_word_ = TrailerIdWord(first);
   if (alike) return absl::OkStatus();
   // Without ids in one place a record's layout cannot be known before its event, nor the reverse.
   for (const SourceEvent& event : events_) {

@@ -28,8 +28,8 @@ class PerfDataEvents {
   void NameById(uint64_t id, absl::string_view name);
   void NameByIndex(size_t index, absl::string_view name);
 
-  // To be called when all events are known: names those that still have none and finds out where
-  // records carry the id of their event. Fails where that cannot be told.
+  // To be called when all events are known: names those that still have none. Fails where it cannot
+  // be told which of them wrote a record.
   absl::Status Finish();
 
   const std::vector<SourceEvent>& list() const { return events_; }
@@ -41,8 +41,8 @@ class PerfDataEvents {
  private:
   std::vector<SourceEvent> events_;
   absl::flat_hash_map<uint64_t, uint32_t> by_id_;
-  // Where the id stands, in words: in samples from the header on, in other records from the end
-  // back. nullopt: not carried.
+  // Where the id stands in records of the first event, and so in all, in words: in samples from the
+  // header on, in other records from the end back. nullopt: not carried.
   std::optional<size_t> sample_id_word_;
   std::optional<size_t> trailer_id_word_;
 };

@@ -74,8 +74,10 @@ absl::StatusOr<size_t> PerfDataInput::Read(std::span<std::byte> into) {
 }
 
 absl::StatusOr<size_t> PerfDataInput::ReadAt(uint64_t offset, std::span<std::byte> into) {
+  if (offset >= size_) return 0;
+  into = into.first(std::min<uint64_t>(into.size(), size_ - offset));
   size_t done = 0;
-  while (done < into.size() && offset < size_) {
+  while (done < into.size()) {
     const ssize_t count =
         pread(fd_, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
     if (count == 0) break;

@@ -32,7 +32,8 @@ class PerfDataInput {
   // Some bytes at the position, which moves behind them; 0 at the end. A stream blocks until there
   // are some, and fails with kCancelled once interrupted.
   absl::StatusOr<size_t> Read(std::span<std::byte> into);
-  // As many bytes as there are up to into.size(). Only if seekable.
+  // As many bytes as there are up to into.size(). Only if seekable; what is written to the file
+  // after Open() is not seen.
   absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> into);
   uint64_t position() const { return position_; }
   void Seek(uint64_t position) { position_ = position; }  // only if seekable

@@ -163,7 +163,9 @@ struct DwarfUnwinder::Cached {
   std::list<int32_t>::iterator age;
   unw_addr_space_t address_space;
   uint64_t generation = 0;
-  absl::flat_hash_map<uint64_t, bool> thread_starts;  // by ip; emptied with the rest
+  // By ip; emptied with the rest.
+  absl::flat_hash_map<uint64_t, bool> thread_starts;
+  absl::flat_hash_map<uint64_t, bool> trampolines;
 
   Cached() {
     static unw_accessors_t accessors = Accessors();
@@ -173,6 +175,21 @@ struct DwarfUnwinder::Cached {
   }
   ~Cached() {
     if (address_space != nullptr) unw_destroy_addr_space(address_space);
+  }
+  // What `ask` says of the code at `ip`, asked once. `facts` is one of the maps above.
+  template <typename Ask>
+  bool Remember(absl::flat_hash_map<uint64_t, bool>* facts, const AddressSpace& space, uint64_t ip,
+                Ask ask) {
+    if (facts->size() >= kMaxThreadStarts && !facts->contains(ip)) facts->clear();
+    const auto [known, is_new] = facts->try_emplace(ip, false);
+    if (!is_new) return known->second;
+    Context context{.space = &space, .registers = nullptr, .ip = ip};
+    unw_cursor_t cursor;
+    if (address_space == nullptr || unw_init_remote(&cursor, address_space, &context) != 0) {
+      return false;
+    }
+    known->second = ask(&cursor, &context);
+    return known->second;
   }
   Cached(const Cached&) = delete;
   Cached& operator=(const Cached&) = delete;
@@ -192,6 +209,7 @@ DwarfUnwinder::Cached& DwarfUnwinder::CacheOf(int32_t pid, const AddressSpace& s
     if (cached->generation != space.generation()) {
       unw_flush_cache(cached->address_space, 0, 0);
       cached->thread_starts.clear();
+      cached->trampolines.clear();
     }
   }
   Cached& result = *cached;
@@ -240,20 +258,17 @@ Verdict DwarfUnwinder::Unwind(int32_t pid, const AddressSpace& space,
 
 bool DwarfUnwinder::IsThreadStart(int32_t pid, const AddressSpace& space, uint64_t ip) {
   Cached& cached = CacheOf(pid, space);
-  if (cached.thread_starts.size() >= kMaxThreadStarts && !cached.thread_starts.contains(ip)) {
-    cached.thread_starts.clear();
-  }
-  const auto [known, is_new] = cached.thread_starts.try_emplace(ip, false);
-  if (!is_new) return known->second;
   // With no stack to read, a step succeeds only where the rules say that nobody is returned to.
-  Context context{.space = &space, .registers = nullptr, .ip = ip};
-  unw_cursor_t cursor;
-  if (cached.address_space == nullptr ||
-      unw_init_remote(&cursor, cached.address_space, &context) != 0) {
-    return false;
-  }
-  known->second = unw_step(&cursor) == 0 && !context.no_info;
-  return known->second;
+  return cached.Remember(&cached.thread_starts, space, ip, [](unw_cursor_t* cursor, Context* context) {
+    return unw_step(cursor) == 0 && !context->no_info;
+  });
+}
+
+bool DwarfUnwinder::IsSignalTrampoline(int32_t pid, const AddressSpace& space, uint64_t ip) {
+  Cached& cached = CacheOf(pid, space);
+  return cached.Remember(&cached.trampolines, space, ip, [](unw_cursor_t* cursor, Context*) {
+    return unw_is_signal_frame(cursor) > 0;
+  });
 }
 
 }  // namespace lbrd::unwind

@@ -124,7 +124,13 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
     ips_.clear();
     out->verdict =
         dwarf_.Unwind(process.pid, process.space, sample.user_regs, sample.user_stack, &ips_);
-    for (const uint64_t ip : ips_) AddFrame(ip, FrameSource::kDwarf, true, out);
+    // A signal's trampoline, and what the signal interrupted, were not called.
+    bool interrupted = false;
+    for (const uint64_t ip : ips_) {
+      const bool trampoline = dwarf_.IsSignalTrampoline(process.pid, process.space, ip);
+      AddFrame(ip, FrameSource::kDwarf, !trampoline && !interrupted, out);
+      interrupted = trampoline;
+    }
     return;
   }
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "scripted_source.h"
 
@@ -89,14 +89,23 @@ class PipelineTest : public ::testing::Test {
   }
   void Start(pmu::RecordWriter known = {}) {
     pipeline_->Start(std::move(known), [this](absl::Status status) {
-      ended_ = std::move(status);
-      done_.Notify();
+      absl::MutexLock lock(&mutex_);
+      status_ = std::move(status);
+      done_ = true;
     });
   }
   absl::Status RunToEnd(pmu::RecordWriter known = {}) {
     Start(std::move(known));
-    done_.WaitForNotification();
-    return ended_;
+    return AwaitEnd();
+  }
+  absl::Status AwaitEnd() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&done_));
+    return status_;
+  }
+  bool done() {
+    absl::MutexLock lock(&mutex_);
+    return done_;
   }
   // The account must close: what was seen, was delivered, or is counted as dropped.
   void CheckAccount() const {
@@ -108,8 +117,9 @@ class PipelineTest : public ::testing::Test {
   NoFiles files_;
   unwind::BinaryCache binaries_{&files_};
   Sink sink_;
-  absl::Notification done_;
-  absl::Status ended_;
+  absl::Mutex mutex_;
+  bool done_ = false;
+  absl::Status status_;
   std::unique_ptr<Pipeline> pipeline_;
   ScriptedSource* source_ = nullptr;
 };
@@ -305,10 +315,9 @@ TEST_F(PipelineTest, StopsOnRequestAndDeliversWhatWasTaken) {
   Make(std::move(source));
   Start();
   sink_.AwaitSamples(100);
-  EXPECT_FALSE(done_.HasBeenNotified());
+  EXPECT_FALSE(done());
   pipeline_->RequestStop();
-  done_.WaitForNotification();
-  EXPECT_TRUE(ended_.ok());
+  EXPECT_TRUE(AwaitEnd().ok());
   EXPECT_TRUE(source_->finished());
   CheckAccount();
 }
@@ -342,7 +351,7 @@ TEST_F(PipelineTest, CanBeGivenUpAtAnyTime) {
   Make(std::move(source));
   Start();
   pipeline_.reset();
-  EXPECT_TRUE(done_.HasBeenNotified());
+  EXPECT_TRUE(done());
 }
 
 }  // namespace

@@ -72,21 +72,19 @@ TEST(ProfileTable, AccountsForTheSourceOfTheOldestUserFrame) {
 }
 
 TEST(ProfileTable, TakesNoNewLineWhenFullButGoesOnWithTheOldOnes) {
-  ProfileTable table;
-  const auto stack = MakeStack(1, {});
-  const auto thread = MakeThread(1);
-  Sample sample = MakeSample(1, stack, thread);
-  for (uint32_t event = 0; event < ProfileTable::kMaxEntries; ++event) {
+  ProfileTable table(/*max_entries=*/100);
+  Sample sample = MakeSample(1);
+  for (uint32_t event = 0; event < 100; ++event) {
     sample.event = event;
     ASSERT_TRUE(table.Add(sample));
   }
-  sample.event = ProfileTable::kMaxEntries;
+  sample.event = 100;
   EXPECT_FALSE(table.Add(sample));
-  EXPECT_EQ(table.samples(), ProfileTable::kMaxEntries);
+  EXPECT_EQ(table.samples(), 100u);
   sample.event = 0;
   EXPECT_TRUE(table.Add(sample));
-  EXPECT_EQ(table.samples(), ProfileTable::kMaxEntries + 1);
-  EXPECT_EQ(table.entries().size(), ProfileTable::kMaxEntries);
+  EXPECT_EQ(table.samples(), 101u);
+  EXPECT_EQ(table.entries().size(), 100u);
 }
 
 }  // namespace

@@ -185,6 +185,11 @@ TEST(PerfDataOrder, WithoutAnyTimesIsTheFiles) {
     recording.Add(kPerfFinishedRound);
   }
   EXPECT_THAT(ReadBytes(recording.File()).ips, ElementsAre(5, 3, 4));
+  // And there is nothing to wait for.
+  const std::unique_ptr<PerfData> data = OpenBytes(recording.File());
+  RawRecord raw;
+  ASSERT_TRUE(data->Next(&raw).ok());
+  EXPECT_EQ(data->bytes_read(), 0u) << "of the first record at most";
 }
 
 TEST(PerfDataOrder, MemoryIsBoundedAndTheOldestGoFirst) {
@@ -210,9 +215,9 @@ TEST(PerfDataEvents, AreToldApartByTheirIds) {
   perf_event_attr with_cpu = TestAttr(PERF_COUNT_SW_TASK_CLOCK);
   with_cpu.sample_type |= PERF_SAMPLE_CPU;
   recording.events = {{TestAttr(), {1, 2}}, {with_cpu, {3}}};
-  recording.Add(TestSample(10, 10, 2));
   RecordBytes other = TestSample(20, 20, 3);
   recording.Add(other.U32(5).U32(0));
+  recording.Add(TestSample(10, 10, 2));
   recording.Add(TestSample(30, 30, 99));  // nobody's
   recording.Add(TestSample(40, 40, 0));   // perf's own: the first event's
   // The first event's layout is not this one's: a wrong event would misread the pid.
@@ -470,14 +475,16 @@ TEST(PerfDataPipe, SkipsTraces) {
 }
 
 TEST(PerfDataPipe, ATraceMayNotReachBeyondTheEnd) {
-  PerfDataBytes recording;
-  recording.Add(TestSample(10, 10));
-  RecordBytes auxtrace(kPerfAuxtrace, 0);
-  recording.Add(auxtrace.U64(~uint64_t{0}).U64s({0, 0, 0, 0}));
-  for (const ByteVector& file : {recording.File(), recording.Pipe()}) {
-    const Content content = ReadBytes(file);
-    EXPECT_THAT(content.ips, ElementsAre(10));
-    EXPECT_EQ(content.end.code(), absl::StatusCode::kDataLoss);
+  for (const uint64_t bytes : {uint64_t{1} << 20, ~uint64_t{0}}) {
+    PerfDataBytes recording;
+    recording.Add(TestSample(10, 10));
+    RecordBytes auxtrace(kPerfAuxtrace, 0);
+    recording.Add(auxtrace.U64(bytes).U64s({0, 0, 0, 0}));
+    for (const ByteVector& file : {recording.File(), recording.Pipe()}) {
+      const Content content = ReadBytes(file);
+      EXPECT_THAT(content.ips, ElementsAre(10));
+      EXPECT_EQ(content.end.code(), absl::StatusCode::kDataLoss);
+    }
   }
 }
 

@@ -168,6 +168,18 @@ TEST(DecodeBranchStack, EmptyWithoutItsHardwareIndex) {
   EXPECT_EQ(sample.user_regs.Get(0), 0xf00u);
 }
 
+TEST(DecodeBranchStack, TheLayoutThatAccountsForEveryByteWins) {
+  // With a hardware index, the registers would be "none" and a word would be left over.
+  RecordBytes record(PERF_RECORD_SAMPLE, 0);
+  record.U64s({0, PERF_SAMPLE_REGS_ABI_64, 0, 0x7f});
+  const SampleRecord sample =
+      Decode<SampleRecord>(record, {.sample_type = kBranchesAndRegs,
+                                    .branch_sample_type = PERF_SAMPLE_BRANCH_HW_INDEX,
+                                    .sample_regs_user = 0b11});
+  EXPECT_FALSE(sample.branch_stack.hw_index.has_value());
+  EXPECT_EQ(sample.user_regs.Get(1), 0x7fu);
+}
+
 TEST(DecodeBranchStack, CountersMayBeLeftOut) {
   RecordBytes record(PERF_RECORD_SAMPLE, 0);
   record.U64s({1, 31, 0x10, 0x20, 0, PERF_SAMPLE_REGS_ABI_64, 0xf00});

@@ -204,13 +204,16 @@ TEST(DemangleTest, MoreThanTheLimitIsNotGivenOut) {
   EXPECT_LE(Demangle(some).size(), kMaxDemangledBytes);
   const std::string too_much = absl::StrCat("_Z1fI", Doubling(12), "Evv");
   EXPECT_EQ(Demangle(too_much), too_much);
+  const std::string many_suffixes = absl::StrCat("_Z1fv", Repeat(".a", 4000));
+  EXPECT_EQ(Demangle(many_suffixes), many_suffixes);
   EXPECT_GT(Demangle(RustDoubling(6)).size(), 500u);
   EXPECT_EQ(Demangle(RustDoubling(14)), RustDoubling(14));
 }
 
 TEST(DemangleTest, IdentifiersThatLookLikeLifetimesAreNotChanged) {
-  const std::string name = "_RNvC8MyDGxyz_3foo";
-  EXPECT_EQ(Demangle(name), name);
+  for (const std::string name : {"_RNvC8MyDGxyz_3foo", "_RNvC8MyFGxyz_3foo"}) {
+    EXPECT_EQ(Demangle(name), name);
+  }
   EXPECT_EQ(Demangle("_RNvCsFGabc_2my3foo"), "my::foo") << "a hash, which is not printed";
 }
 
