@@ -54,6 +54,7 @@ bool PendingRecords::Pop(bool force, PendingRecord* out) {
     run.time = slots_[next].record.time;
     std::push_heap(heap_.begin(), heap_.end(), Later);
   }
+  if (out->time == 0) return true;
   if (out->time < last_popped_) {
     ++late_;
   } else {

@@ -41,6 +41,8 @@ class PendingRecords {
   bool Pop(bool force, PendingRecord* out);
 
   bool empty() const { return heap_.empty(); }
+  // Whether a record with a time was ever added.
+  bool has_timed() const { return youngest_ != 0; }
   uint64_t bytes() const { return count_ * kBytesPerRecord; }
   // Records that went after a younger one.
   uint64_t late() const { return late_; }

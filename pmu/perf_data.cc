@@ -28,6 +28,9 @@ size_t ChunkBytes(const PerfDataOptions& options) {
   return std::clamp(options.max_pending_bytes / kChunksWithinLimit, kSmallestChunk, kLargestChunk);
 }
 
+// perf itself takes this, like 0, for a record without a time.
+constexpr uint64_t kNoTime = UINT64_MAX;
+
 bool IsDummy(const perf_event_attr& attr) {
   return attr.type == PERF_TYPE_SOFTWARE && attr.config == PERF_COUNT_SW_DUMMY;
 }
@@ -74,9 +77,10 @@ class PerfDataReader final : public PerfData {
   absl::Status ReadPreamble();
   // Makes the stream's next record current; false: there is none, and end_status_ says why.
   bool Advance();
-  // Acts on the current record. true: it is one of the kernel's, to be handed out as *record.
-  absl::StatusOr<bool> Process(PendingRecord* record);
-  bool ProcessKernelRecord(const perf_event_header* header, PendingRecord* record);
+  // Acts on the current record.
+  absl::Status Process();
+  // Puts one of the kernel's records among those that wait; false: it is malformed.
+  bool KeepKernelRecord(const perf_event_header* header);
   absl::Status ProcessPerfRecord(const perf_event_header* header);
   absl::Status AddEvent(std::span<const std::byte> payload);
   void NameEvent(std::span<const std::byte> payload);
@@ -134,17 +138,12 @@ absl::Status PerfDataReader::ReadHeader() {
 absl::Status PerfDataReader::ReadPreamble() {
   while (!OverLimit() && Advance()) {
     const uint32_t type = stream_.header()->type;
-    // Records that perf made up have no time, and may stand before the last event's name.
-    PendingRecord record;
-    const absl::StatusOr<bool> kernel = Process(&record);
-    if (!kernel.ok()) return kernel.status();
-    if (*kernel) {
-      pool_.AddUser(record.chunk);
-      pending_.Add(record);
-    }
+    const absl::Status status = Process();
+    if (!status.ok()) return status;
     if (events_.list().empty() && type < kFirstPerfRecordType) break;
-    if (type == PERF_RECORD_SAMPLE || type == kPerfFinishedRound || type == kPerfFinishedInit ||
-        record.time != 0) {
+    // Records that perf made up have no time, and may stand before the last event's name.
+    if (type == kPerfFinishedRound || type == kPerfFinishedInit || type == PERF_RECORD_SAMPLE ||
+        pending_.has_timed()) {
       break;
     }
   }
@@ -177,43 +176,33 @@ absl::StatusOr<ReadResult> PerfDataReader::Next(RawRecord* out) {
     if (ended_ && !end_status_.ok()) return end_status_;
     if (ended_) return ReadResult::kEnd;
     if (!Advance()) continue;
-    const absl::StatusOr<bool> kernel = Process(&record);
-    if (!kernel.ok()) {
-      End(kernel.status());
-      continue;
-    }
-    if (!*kernel) continue;
-    pool_.AddUser(record.chunk);
-    if (record.time == 0) break;  // there is no other order than the file's
-    pending_.Add(record);
+    const absl::Status status = Process();
+    if (!status.ok()) End(status);
   }
   HandOut(record, out);
   return ReadResult::kRecord;
 }
 
-absl::StatusOr<bool> PerfDataReader::Process(PendingRecord* record) {
+absl::Status PerfDataReader::Process() {
   const perf_event_header* header = stream_.header();
-  if (header->type < kFirstPerfRecordType) return ProcessKernelRecord(header, record);
+  if (header->type < kFirstPerfRecordType) {
+    if (!KeepKernelRecord(header)) undecodable_.Add(1);
+    return absl::OkStatus();
+  }
   const absl::Status status = ProcessPerfRecord(header);
-  if (!status.ok()) return stream_.ErrorHere(status.code(), status.message());
-  return false;
+  return status.ok() ? status : stream_.ErrorHere(status.code(), status.message());
 }
 
-bool PerfDataReader::ProcessKernelRecord(const perf_event_header* header, PendingRecord* record) {
+bool PerfDataReader::KeepKernelRecord(const perf_event_header* header) {
   const std::optional<uint32_t> event = events_.EventOf(header);
-  if (header->type == 0 || !event || *event >= events_.list().size()) {
-    undecodable_.Add(1);
-    return false;
-  }
+  if (header->type == 0 || !event || *event >= events_.list().size()) return false;
   const absl::StatusOr<SampleId> who = PeekRecord(header, events_.list()[*event].format);
-  if (!who.ok()) {
-    undecodable_.Add(1);
-    return false;
-  }
-  // perf itself takes both for "no time".
-  const bool timed = who->time != 0 && who->time != UINT64_MAX;
-  *record = {
-      .time = timed ? who->time : 0, .header = header, .chunk = stream_.chunk(), .event = *event};
+  if (!who.ok()) return false;
+  pool_.AddUser(stream_.chunk());
+  pending_.Add({.time = who->time == kNoTime ? 0 : who->time,
+                .header = header,
+                .chunk = stream_.chunk(),
+                .event = *event});
   return true;
 }
 

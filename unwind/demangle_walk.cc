@@ -10,8 +10,8 @@
 namespace lbrd::unwind {
 namespace {
 
-// Walks a tree the way libiberty does to print it, but counts instead of printing. Where libiberty's
-// way depends on more than is followed here, this one takes every way it might.
+// Walks a tree the way libiberty does to print it, but counts instead of printing. Where
+// libiberty's way depends on more than is followed here, this one takes every way it might.
 class PrintWalk {
  public:
   using Component = demangle_component;

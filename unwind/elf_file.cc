@@ -256,9 +256,8 @@ std::optional<uint64_t> ElfFile::AddressOfOffset(uint64_t offset) const {
   std::optional<uint64_t> address;
   for (const ElfSegment& segment : segments_) {
     if (offset < segment.offset || offset - segment.offset >= segment.file_size) continue;
-    // Segments may share bytes of the file; it is code that is asked for.
-    if (address.has_value() && !segment.executable) continue;
     address = segment.address + (offset - segment.offset);
+    // Segments may share bytes of the file; it is code that is asked for.
     if (segment.executable) break;
   }
   return address;

@@ -56,6 +56,19 @@ TEST(PendingRecords, BetweenRoundsNothingGoes) {
   EXPECT_EQ(pending.late(), 2u);
 }
 
+TEST(PendingRecords, WithoutATimeTheyGoAtOnce) {
+  PendingRecords pending;
+  EXPECT_FALSE(pending.has_timed());
+  Add(pending, {0, 0});
+  EXPECT_FALSE(pending.has_timed());
+  Add(pending, {10, 0});
+  EXPECT_TRUE(pending.has_timed());
+  EXPECT_THAT(PopAll(pending), ElementsAre(0, 0, 0));
+  pending.ReleaseAll();
+  EXPECT_THAT(PopAll(pending), ElementsAre(10));
+  EXPECT_EQ(pending.late(), 0u);
+}
+
 TEST(PendingRecords, EqualTimesKeepTheirOrder) {
   PendingRecords pending;
   const uint64_t times[] = {5, 7, 5, 3, 5, 7, 3};

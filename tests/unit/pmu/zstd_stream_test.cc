@@ -44,7 +44,7 @@ std::string Drain(ZstdStream& stream, size_t step) {
 
 TEST(ZstdStream, GivesAllOfAPieceInStepsOfAnySize) {
   std::string pattern;
-  for (int i = 0; i < 400'000; ++i) pattern += static_cast<char>('a' + i * i % 23);
+  for (uint32_t i = 0; i < 400'000; ++i) pattern += static_cast<char>('a' + i * i % 23);
   const std::vector<std::string> pieces = {std::string(1 << 20, 'x'), "a little", pattern, ""};
   const std::vector<std::string> compressed = Compress(pieces);
   for (const size_t step : {size_t{1000}, size_t{1} << 16, size_t{1} << 17, size_t{1} << 22}) {

@@ -67,11 +67,13 @@ TEST(ElfFileTest, TranslatesBetweenOffsetsAndAddresses) {
   };
   image.AddSegment(load(0, 0, 0x300, PF_R));
   image.AddSegment(load(0x200, 0x401200, 0x80, PF_R | PF_X));
+  image.AddSegment(load(0x240, 0x600240, 0x10, PF_R));
   const absl::StatusOr<ElfFile> file = ElfFile::Parse(BytesOf(image.Build()));
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(file->AddressOfOffset(0x1ff), 0x1ffu);
   EXPECT_EQ(file->AddressOfOffset(0x200), 0x401200u) << "in both: that with code";
   EXPECT_EQ(file->AddressOfOffset(0x27f), 0x40127fu);
+  EXPECT_EQ(file->AddressOfOffset(0x240), 0x401240u);
   EXPECT_EQ(file->AddressOfOffset(0x280), 0x280u);
   EXPECT_EQ(file->AddressOfOffset(0x300), std::nullopt);
   EXPECT_EQ(file->OffsetOfAddress(0x401200), 0x200u);

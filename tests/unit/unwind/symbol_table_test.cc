@@ -338,6 +338,7 @@ TEST_F(PltTest, EntriesAreNamedByTheSlotTheyJumpThrough) {
   EXPECT_EQ(NameAt(*table, 0x3100), "exit@plt");
   EXPECT_EQ(NameAt(*table, 0x3200), "__cxa_finalize@plt");
   EXPECT_EQ(NameAt(*table, 0x3207), "__cxa_finalize@plt");
+  EXPECT_EQ(table->Find(0x3200)->size, 8u);
   EXPECT_EQ(NameAt(*table, 0x3208), "memcpy@plt");
   EXPECT_EQ(NameAt(*table, 0x3210), "-");
   EXPECT_EQ(NameAt(*table, 0x1500), "memcpy");
