@@ -59,8 +59,8 @@ struct BranchStack {
   std::optional<uint64_t> hw_index;  // top-of-stack index; absent unless asked for
 };
 
-// Registers in ascending order of the mask's set bits. The mask is what was asked for; with an abi of
-// NONE (a kernel thread) there are no values all the same.
+// Registers in ascending order of the mask's set bits. The mask is what was asked for; with an abi
+// of NONE (a kernel thread) there are no values all the same.
 struct Registers {
   uint64_t abi = PERF_SAMPLE_REGS_ABI_NONE;
   uint64_t mask = 0;

@@ -68,7 +68,6 @@ const RingOrder::Next* RingOrder::Pop() {
 }
 
 void RingOrder::ReleaseAll() {
-  if (handed_.ring != nullptr) return;  // its record is still in use
   for (Ring* ring : rings_) ring->Release();
 }
 

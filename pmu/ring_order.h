@@ -43,7 +43,7 @@ class RingOrder {
   // The oldest record that can be handed out, or nullptr. Valid until the next call.
   const Next* Pop();
 
-  // Gives the space of records handed out back to the kernel.
+  // Gives the space of records handed out back to the kernel, but for the one in use.
   void ReleaseAll();
 
   uint64_t late() const { return late_; }

@@ -169,6 +169,26 @@ TEST_F(PipelineTest, APatientSourceWaitsForASlowSink) {
   EXPECT_EQ(sink_.samples().size(), 20000u);
 }
 
+TEST_F(PipelineTest, APatientSourceIsReadNoFurtherThanTheQueueHolds) {
+  constexpr uint64_t kSamples = 100000;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  for (uint64_t time = 1; time <= kSamples; ++time) source->Add(SampleOf(100, time));
+  Make(std::move(source), {.workers = 1, .queue_bytes = 1000});
+  sink_.Shut();
+  Start();
+  sink_.AwaitDeliverer();
+  uint64_t before = 0;
+  while (before != pipeline_->stats().source.samples) {
+    before = pipeline_->stats().source.samples;
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  // Three batches: at the worker, queued, and being filled.
+  EXPECT_LT(before, kSamples / 5);
+  sink_.Open();
+  EXPECT_TRUE(AwaitEnd().ok());
+  EXPECT_EQ(sink_.samples().size(), kSamples);
+}
+
 TEST_F(PipelineTest, ALiveSourceDropsSamplesButKeepsNamesAndCountsExactly) {
   constexpr uint64_t kSamples = 5000;
   auto source = std::make_unique<ScriptedSource>(/*patient=*/false);

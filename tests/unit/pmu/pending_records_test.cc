@@ -66,6 +66,8 @@ TEST(PendingRecords, WithoutATimeTheyGoAtOnce) {
   EXPECT_THAT(PopAll(pending), ElementsAre(0, 0, 0));
   pending.ReleaseAll();
   EXPECT_THAT(PopAll(pending), ElementsAre(10));
+  Add(pending, {0});
+  EXPECT_THAT(PopAll(pending), ElementsAre(0));
   EXPECT_EQ(pending.late(), 0u);
 }
 

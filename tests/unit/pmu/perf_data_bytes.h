@@ -168,9 +168,8 @@ class PerfCompressor {
   ZSTD_CCtx* context_;
 };
 
-inline std::string WriteTemporary(const ByteVector& bytes, absl::string_view name = "recording") {
-  const std::string path =
-      testing::TempDir() + "/lbrd-perf-data-" + std::to_string(getpid()) + "-" + std::string(name);
+inline std::string WriteTemporary(const ByteVector& bytes) {
+  const std::string path = testing::TempDir() + "/lbrd-perf-data-" + std::to_string(getpid());
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));

@@ -58,14 +58,20 @@ Content ReadAll(PerfData& data) {
   }
 }
 
+// The file is gone as soon as it is open.
+absl::StatusOr<std::unique_ptr<PerfData>> TryOpen(const ByteVector& bytes,
+                                                  const PerfDataOptions& options = {}) {
+  const std::string path = WriteTemporary(bytes);
+  absl::StatusOr<std::unique_ptr<PerfData>> data = PerfData::Open(path, options);
+  unlink(path.c_str());
+  return data;
+}
 std::unique_ptr<PerfData> OpenBytes(const ByteVector& bytes, const PerfDataOptions& options = {}) {
-  absl::StatusOr<std::unique_ptr<PerfData>> data = PerfData::Open(WriteTemporary(bytes), options);
+  absl::StatusOr<std::unique_ptr<PerfData>> data = TryOpen(bytes, options);
   EXPECT_TRUE(data.ok()) << data.status();
   return data.ok() ? *std::move(data) : nullptr;
 }
-absl::Status OpenError(const ByteVector& bytes) {
-  return PerfData::Open(WriteTemporary(bytes)).status();
-}
+absl::Status OpenError(const ByteVector& bytes) { return TryOpen(bytes).status(); }
 Content ReadBytes(const ByteVector& bytes, const PerfDataOptions& options = {}) {
   const std::unique_ptr<PerfData> data = OpenBytes(bytes, options);
   return data == nullptr ? Content{} : ReadAll(*data);
@@ -738,7 +744,7 @@ class RealRecording : public testing::TestWithParam<Expected> {
 TEST_P(RealRecording, HoldsWhatPerfSays) {
   const absl::StatusOr<std::unique_ptr<PerfData>> data = PerfData::Open(path_);
   ASSERT_TRUE(data.ok()) << data.status();
-  Expected found = {.file = GetParam().file, .lbr_depth = (*data)->info().lbr_depth};
+  Expected found{};
   RawRecord raw;
   absl::StatusOr<ReadResult> result = (*data)->Next(&raw);
   for (uint64_t last = 0; result.ok() && *result == ReadResult::kRecord;
@@ -763,7 +769,7 @@ TEST_P(RealRecording, HoldsWhatPerfSays) {
   EXPECT_EQ(found.with_branches, GetParam().with_branches);
   EXPECT_EQ(found.branches, GetParam().branches);
   EXPECT_EQ(found.with_user_stack, GetParam().with_user_stack);
-  EXPECT_EQ(found.lbr_depth, GetParam().lbr_depth);
+  EXPECT_EQ((*data)->info().lbr_depth, GetParam().lbr_depth);
   const SourceStats stats = (*data)->stats();
   EXPECT_EQ(stats.samples, found.samples);
   EXPECT_EQ(stats.undecodable, 0u);
@@ -773,7 +779,7 @@ TEST_P(RealRecording, HoldsWhatPerfSays) {
 
 // Reads a recording that was spoiled: it must end, in whatever way.
 void Survive(const ByteVector& bytes) {
-  const absl::StatusOr<std::unique_ptr<PerfData>> data = PerfData::Open(WriteTemporary(bytes));
+  const absl::StatusOr<std::unique_ptr<PerfData>> data = TryOpen(bytes);
   if (data.ok()) ReadAll(**data);
 }
 
@@ -810,8 +816,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Expected{"emulated/arch-sys-two-users-7.2.data", 2622, 278, 2300, 66440, 0, 32},
                     Expected{"emulated/arch-deep60-6.19.data", 1759, 5, 1758, 54787, 0, 32},
                     Expected{"emulated/legacy-deep60-6.19.data", 1717, 5, 1712, 53369, 0, 32}),
-    [](const auto& info) {
-      std::string name = std::filesystem::path(info.param.file).stem();
+    [](const auto& test) {
+      std::string name = std::filesystem::path(test.param.file).stem();
       for (char& letter : name) letter = isalnum(letter) ? letter : '_';
       return name;
     });

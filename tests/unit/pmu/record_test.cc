@@ -234,6 +234,7 @@ TEST(DecodeSample, NoRegistersWithoutAnAbi) {
   const SampleRecord sample = Decode<SampleRecord>(
       record,
       {.sample_type = PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER, .sample_regs_user = 0xff});
+  EXPECT_EQ(sample.user_regs.mask, 0xffu) << "what was asked for";
   EXPECT_THAT(sample.user_regs.values, IsEmpty());
   EXPECT_EQ(sample.user_regs.Get(0), std::nullopt);
   EXPECT_THAT(sample.user_stack, IsEmpty());

@@ -42,6 +42,7 @@ TEST(RecordWriter, NamesOfEveryLengthAreTerminated) {
     const std::string name(length, 'n');
     writer.Comm(1, 1, name);
     EXPECT_EQ(Only<CommRecord>(writer).comm, name);
+    EXPECT_EQ(writer.words().back() >> 56, 0u);
   }
 }
 

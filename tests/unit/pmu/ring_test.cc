@@ -156,21 +156,29 @@ TEST(Ring, SkipsAndCountsWhatIsNoRecord) {
 }
 
 TEST(Ring, TakesNoHeadThatCannotBe) {
-  // Further ahead than the buffer is long, behind the cursor, and between two words.
-  for (const uint64_t head : {uint64_t{2 * kPage}, uint64_t{0} - 8, uint64_t{21}}) {
+  const struct {
+    uint64_t head;
+    size_t records;
+  } cases[] = {
+      {2 * kPage, 0},        // further ahead than the buffer is long
+      {uint64_t{0} - 8, 0},  // behind the cursor
+      {21, 1},               // in the middle of a word
+  };
+  for (const auto& [head, records] : cases) {
     Memory memory(kPage);
     Ring ring = memory.MakeRing();
-    memory.Write(Record(2, 100));
+    for (uint64_t i = 0; i < kPage / 16; ++i) memory.Write(Record(2, 100));
     memory.control()->data_head = head;
     ring.Refresh();
-    size_t records = 0;
+    size_t read = 0;
     while (ring.Peek() != nullptr) {
       ring.Advance();
-      ASSERT_LE(++records, kPage / 8) << head;
+      ASSERT_LE(++read, records) << head;
     }
+    EXPECT_EQ(read, records) << head;
+    EXPECT_GT(ring.corruptions(), 0u) << head;
     ring.Release();
     EXPECT_EQ(memory.control()->data_tail % 8, 0u);
-    EXPECT_GT(ring.corruptions(), 0u) << head;
   }
 }
 
