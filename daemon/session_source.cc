@@ -162,6 +162,7 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
     source.notes.push_back(
         absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
   }
+  for (const std::string& note : info.notes) source.notes.push_back(note);
   source.files = std::make_unique<RecordingFiles>(path, info.build_ids);
   source.begin = [](pmu::RecordWriter*) { return absl::OkStatus(); };
   source.progress = [recording = data->get()] {
