@@ -105,6 +105,10 @@ void Session::Stop() {
   }
   pipeline_->RequestStop();
   absl::MutexLock lock(&mutex_);
+  // A patient source's workers wait for their streams' readers, who may never come.
+  if (patient_) {
+    for (const auto& stream : streams_) stream->Cancel();
+  }
   const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return state_ != v1::SESSION_STATE_RUNNING;
   };

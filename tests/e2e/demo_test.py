@@ -5,7 +5,7 @@ import re
 import time
 import unittest
 
-from lbrd_fixture import (DEMO, Daemon, Demo, SANITIZED, count, main, names, require_root, run,
+from lbrd_fixture import (DEMO, Daemon, Demo, count, main, names, require_root, run,
                           user_frames)
 
 TRUTH = json.loads(run(DEMO, "--truth").stdout)

@@ -18,7 +18,6 @@ LBRD = BUILD / "daemon/lbrd"
 LBRCTL = BUILD / "client/lbrctl"
 DEMO = BUILD / "tests/workload/demo"
 RECORDINGS = pathlib.Path(os.environ.get("LBRD_RECORDINGS", SOURCE / "../shared/recordings"))
-SANITIZED = "san" in BUILD.name  # slower by an order of magnitude
 
 
 def skip(reason):
