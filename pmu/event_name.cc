@@ -32,8 +32,8 @@ absl::StatusOr<EventCode> FindEvent(const std::string& name) {
   encoding.attr = &attr;
   encoding.size = sizeof(encoding);
   // PLM0 | PLM3: kernel and user unless the name's own modifiers say otherwise.
-  const int result = pfm_get_os_event_encoding(name.c_str(), PFM_PLM0 | PFM_PLM3,
-                                               PFM_OS_PERF_EVENT, &encoding);
+  const int result =
+      pfm_get_os_event_encoding(name.c_str(), PFM_PLM0 | PFM_PLM3, PFM_OS_PERF_EVENT, &encoding);
   if (result != PFM_SUCCESS) {
     return absl::NotFoundError(absl::StrCat(
         "unknown event '", name, "' (libpfm4: ", pfm_strerror(result),

@@ -12,12 +12,12 @@
 namespace lbrd::pmu {
 namespace {
 
-// Call chains of this many entries at most: the sysctl's usual limit, and from 6.15 on also the cap of
-// branch entries, so never below 32.
+// Call chains of this many entries at most: the sysctl's usual limit, and from 6.15 on also the cap
+// of branch entries, so never below 32.
 constexpr uint16_t kMaxChainEntries = 127;
 
-constexpr uint64_t kEveryRecord = PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
-                                  PERF_SAMPLE_CPU;
+constexpr uint64_t kEveryRecord =
+    PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU;
 
 #if defined(__x86_64__)
 // What an unwinder needs to start: all general registers but the segment ones, which the kernel

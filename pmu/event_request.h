@@ -37,8 +37,9 @@ struct AttrVariant {
   bool read_lost = true;   // read_format LOST (6.0)
 };
 
-// The sampling event's attr, disabled. Every record carries IDENTIFIER, IP, TID, TIME (CLOCK_MONOTONIC),
-// CPU and PERIOD; what else, depends on the source (see the definition, which gives each bit's reason).
+// The sampling event's attr, disabled. Every record carries IDENTIFIER, IP, TID, TIME
+// (CLOCK_MONOTONIC), CPU and PERIOD; what else, depends on the source (see the definition, which
+// gives each bit's reason).
 perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& request,
                                   const AttrVariant& variant);
 

@@ -52,8 +52,7 @@ int64_t LinuxKernel::ReadCounts(int fd, std::span<uint64_t> out) {
 }
 
 void* LinuxKernel::MapRing(int fd, uint64_t data_bytes, int* error) {
-  void* ring =
-      mmap(nullptr, PageBytes() + data_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* ring = mmap(nullptr, PageBytes() + data_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (ring == MAP_FAILED) {
     *error = errno;
     return nullptr;
@@ -95,8 +94,8 @@ absl::StatusOr<std::string> LinuxKernel::ReadFile(const std::string& path, uint6
     if (bytes <= 0) break;
     filled += static_cast<size_t>(bytes);
     if (filled > limit) {
-      status = absl::ResourceExhaustedError(
-          absl::StrCat(path, " is larger than ", limit, " bytes"));
+      status =
+          absl::ResourceExhaustedError(absl::StrCat(path, " is larger than ", limit, " bytes"));
       break;
     }
   }

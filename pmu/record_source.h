@@ -1,7 +1,7 @@
 // Where records come from: the rings of a running kernel, or a recording of one.
 //
-// Above this line nothing knows the difference, so that what is tested on recordings is what runs on
-// machines. A source hands records out in time order, one at a time.
+// Above this line nothing knows the difference, so that what is tested on recordings is what runs
+// on machines. A source hands records out in time order, one at a time.
 //
 // Thread rules: one thread calls Next() and Wait(); stats() may be called from any thread.
 #pragma once
@@ -38,14 +38,14 @@ enum class ReadResult {
 
 // What a source itself knows about loss. All counts since it was opened.
 struct SourceStats {
-  uint64_t samples = 0;             // PERF_RECORD_SAMPLE handed out
-  uint64_t other_records = 0;       // everything else handed out
-  uint64_t lost_samples = 0;        // the kernel had no room in the ring
-  uint64_t lost_other = 0;          // side-band records lost the same way: names may be missing
-  uint64_t late_records = 0;        // handed out after a younger one
-  uint64_t undecodable = 0;         // malformed records skipped
-  uint64_t throttled = 0;           // times the kernel stopped an event for being too fast
-  uint64_t kernel_count = 0;        // the events' own counters, summed (event units; live only)
+  uint64_t samples = 0;        // PERF_RECORD_SAMPLE handed out
+  uint64_t other_records = 0;  // everything else handed out
+  uint64_t lost_samples = 0;   // the kernel had no room in the ring
+  uint64_t lost_other = 0;     // side-band records lost the same way: names may be missing
+  uint64_t late_records = 0;   // handed out after a younger one
+  uint64_t undecodable = 0;    // malformed records skipped
+  uint64_t throttled = 0;      // times the kernel stopped an event for being too fast
+  uint64_t kernel_count = 0;   // the events' own counters, summed (event units; live only)
 };
 
 class RecordSource {

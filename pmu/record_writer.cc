@@ -11,13 +11,11 @@ void RecordWriter::Append(uint32_t type, uint16_t misc, const void* fields, size
                           absl::string_view text) {
   text = text.substr(0, 4095);
   // Text is NUL-terminated and padded to 8 bytes, as the kernel does.
-  const size_t size =
-      (sizeof(perf_event_header) + field_bytes + text.size() + 1 + 7) / 8 * 8;
+  const size_t size = (sizeof(perf_event_header) + field_bytes + text.size() + 1 + 7) / 8 * 8;
   const size_t first = words_.size();
   words_.resize(first + size / 8);
   auto* out = reinterpret_cast<std::byte*>(words_.data() + first);
-  const perf_event_header header{
-      .type = type, .misc = misc, .size = static_cast<uint16_t>(size)};
+  const perf_event_header header{.type = type, .misc = misc, .size = static_cast<uint16_t>(size)};
   std::memcpy(out, &header, sizeof(header));
   std::memcpy(out + sizeof(header), fields, field_bytes);
   std::memcpy(out + sizeof(header) + field_bytes, text.data(), text.size());

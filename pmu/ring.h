@@ -1,8 +1,8 @@
 // One CPU's ring buffer, read in place.
 //
 // Layout (see perf_event_mmap_page in <linux/perf_event.h>): a control page, then a power of two of
-// bytes of records. The kernel writes at data_head and never past data_tail, which is ours; both only
-// grow. A record may wrap around the end of the buffer: only those are copied.
+// bytes of records. The kernel writes at data_head and never past data_tail, which is ours; both
+// only grow. A record may wrap around the end of the buffer: only those are copied.
 //
 // Thread rules: one thread reads a ring.
 #pragma once

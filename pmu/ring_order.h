@@ -3,10 +3,10 @@
 // Each ring is ordered in itself, so a heap of rings by their next record's time merges them in
 // O(log rings) per record. A record may be handed out once every ring has been read past its time.
 // Reading goes in rounds: a round looks at every ring's head once. What was stamped before the
-// *previous* round began had that whole round to be committed, and is in sight now; so a round hands
-// out everything up to the begin of the one before. A record whose writer was delayed for longer
-// (an interrupt handler suspended by a hypervisor) comes late, and is counted, never reordered in
-// silence.
+// *previous* round began had that whole round to be committed, and is in sight now; so a round
+// hands out everything up to the begin of the one before. A record whose writer was delayed for
+// longer (an interrupt handler suspended by a hypervisor) comes late, and is counted, never
+// reordered in silence.
 //
 // Thread rules: one thread.
 #pragma once
@@ -22,7 +22,8 @@ namespace lbrd::pmu {
 
 class RingOrder {
  public:
-  // Says who and when a record is, and which event wrote it; false: the record is malformed, skip it.
+  // Says who and when a record is, and which event wrote it; false: the record is malformed, skip
+  // it.
   using Peek = std::function<bool(const perf_event_header*, SampleId* who, uint32_t* event)>;
 
   explicit RingOrder(Peek peek) : peek_(std::move(peek)) {}

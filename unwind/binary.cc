@@ -21,9 +21,7 @@ bool NoFile(absl::string_view path) {
 }  // namespace
 
 Binary::Binary(FileIdentity identity, std::string problem)
-    : identity_(std::move(identity)),
-      problem_(std::move(problem)),
-      symbols_problem_(problem_) {}
+    : identity_(std::move(identity)), problem_(std::move(problem)), symbols_problem_(problem_) {}
 
 Binary::Binary(FileIdentity identity, ElfFile elf, FileSource* files, int32_t pid)
     : identity_(std::move(identity)), elf_(std::move(elf)), files_(files), pid_(pid) {

@@ -1,7 +1,8 @@
 // One executable file, shared library or vdso, as unwinding and naming see it.
 //
-// Opened when first seen mapped, because a short-lived process takes its mount namespace with it; its
-// symbols and call frame information are read when a frame first needs them. Immutable to its users.
+// Opened when first seen mapped, because a short-lived process takes its mount namespace with it;
+// its symbols and call frame information are read when a frame first needs them. Immutable to its
+// users.
 //
 // Thread rules: thread-safe.
 #pragma once
@@ -110,8 +111,7 @@ class BinaryCache {
   absl::flat_hash_map<FileIdentity, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::list<FileIdentity> by_age_ ABSL_GUARDED_BY(mutex_);  // youngest first
   // Path and build ID -> the binary, so that an inode and a build ID of one file meet.
-  absl::flat_hash_map<std::string, std::weak_ptr<const Binary>> by_content_
-      ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, std::weak_ptr<const Binary>> by_content_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace lbrd::unwind

@@ -259,9 +259,10 @@ Verdict DwarfUnwinder::Unwind(int32_t pid, const AddressSpace& space,
 bool DwarfUnwinder::IsThreadStart(int32_t pid, const AddressSpace& space, uint64_t ip) {
   Cached& cached = CacheOf(pid, space);
   // With no stack to read, a step succeeds only where the rules say that nobody is returned to.
-  return cached.Remember(&cached.thread_starts, space, ip, [](unw_cursor_t* cursor, Context* context) {
-    return unw_step(cursor) == 0 && !context->no_info;
-  });
+  return cached.Remember(&cached.thread_starts, space, ip,
+                         [](unw_cursor_t* cursor, Context* context) {
+                           return unw_step(cursor) == 0 && !context->no_info;
+                         });
 }
 
 bool DwarfUnwinder::IsSignalTrampoline(int32_t pid, const AddressSpace& space, uint64_t ip) {

@@ -5,7 +5,8 @@
 // table of (function, FDE) pairs relative to the header. Format: Linux Standard Base, "Exception
 // Frames"; DWARF 5, 6.4.1.
 //
-// Input is hostile: one pass, bounded by the section's size. Entries that cannot be read are left out.
+// Input is hostile: one pass, bounded by the section's size. Entries that cannot be read are left
+// out.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // How the pure parts of unwind/ get at the bytes of the files that processes have mapped.
 //
-// Implementations decide what "the file" is: through the target's mount namespace on a live machine,
-// by build ID for a recording. They may block and make system calls; unwind/ does not.
+// Implementations decide what "the file" is: through the target's mount namespace on a live
+// machine, by build ID for a recording. They may block and make system calls; unwind/ does not.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,8 @@
 
 namespace lbrd::unwind {
 
-// Bytes that can be read at an offset: a file, or an image in memory. Reading never faults, whatever
-// happens to the file meanwhile. Thread-safe.
+// Bytes that can be read at an offset: a file, or an image in memory. Reading never faults,
+// whatever happens to the file meanwhile. Thread-safe.
 class ByteSource {
  public:
   ByteSource() = default;

@@ -1,7 +1,7 @@
 // The hardware's call stack: a branch stack in call-stack mode -> frames.
 //
-// Entries are youngest first; `from` is the address of the call instruction itself. Facts and limits:
-// docs/design/lbr.md.
+// Entries are youngest first; `from` is the address of the call instruction itself. Facts and
+// limits: docs/design/lbr.md.
 #pragma once
 
 #include <cstddef>

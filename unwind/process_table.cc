@@ -53,10 +53,11 @@ void ProcessTable::Apply(const pmu::MmapRecord& record) {
                               .major = record.file.major,
                               .minor = record.file.minor,
                               .inode = record.file.inode};
-  Get(record.pid).space.Map({.start = record.start,
-                             .end = record.start + record.length,
-                             .file_offset = record.file_offset,
-                             .binary = binaries_->Get(record.pid, identity)});
+  Get(record.pid)
+      .space.Map({.start = record.start,
+                  .end = record.start + record.length,
+                  .file_offset = record.file_offset,
+                  .binary = binaries_->Get(record.pid, identity)});
 }
 
 void ProcessTable::Apply(const pmu::CommRecord& record) {

@@ -37,20 +37,20 @@ absl::string_view StackStateName(StackState state);
 // Why a stack is not known to be complete.
 enum class StackReason : uint8_t {
   kNone,
-  kLbrEmpty,            // the branch stack held no entry
-  kLbrFull,             // every LBR slot is taken: older frames fell out
-  kLbrBaseUnknown,      // the window has room left, but its oldest frame is not a thread's start
-  kFramesBelowStart,    // frames older than the thread's start: left by another program
-  kStackCopyEnded,      // the copied stack ended before the thread's start
-  kNoUnwindInfo,        // a frame's code has no call frame information
-  kNoBinary,            // the file behind a frame could not be read
-  kBadAddress,          // a frame's address is in no executable mapping
-  kUnwindFailed,        // call frame information could not be applied
-  kTooDeep,             // more frames than are kept
-  kFramePointersOnly,   // the chain ended; frame pointers cannot tell where
-  kDeferredMissing,     // the kernel's deferred answer did not come
-  kNoUserStack,         // nothing about user mode was recorded
-  kUnsupportedArch,     // recorded on an architecture this build does not unwind
+  kLbrEmpty,           // the branch stack held no entry
+  kLbrFull,            // every LBR slot is taken: older frames fell out
+  kLbrBaseUnknown,     // the window has room left, but its oldest frame is not a thread's start
+  kFramesBelowStart,   // frames older than the thread's start: left by another program
+  kStackCopyEnded,     // the copied stack ended before the thread's start
+  kNoUnwindInfo,       // a frame's code has no call frame information
+  kNoBinary,           // the file behind a frame could not be read
+  kBadAddress,         // a frame's address is in no executable mapping
+  kUnwindFailed,       // call frame information could not be applied
+  kTooDeep,            // more frames than are kept
+  kFramePointersOnly,  // the chain ended; frame pointers cannot tell where
+  kDeferredMissing,    // the kernel's deferred answer did not come
+  kNoUserStack,        // nothing about user mode was recorded
+  kUnsupportedArch,    // recorded on an architecture this build does not unwind
 };
 absl::string_view StackReasonName(StackReason reason);
 
