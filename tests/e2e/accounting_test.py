@@ -17,8 +17,9 @@ class Accounting(unittest.TestCase):
                          session.stat("samples_delivered") + sum(session.dropped().values()))
 
     def assert_equals_the_kernels_count(self, session):
-        # The kernel counts a few events for which it writes no record and reports no loss (with
-        # PERF_SAMPLE_READ the gap stands in its own figures), never the other way round.
+        # A few events (6 of 99,633 page faults at worst) are counted with neither a record nor a
+        # reported loss, never the other way round. Why is not known; for context switches the gap
+        # stands in the kernel's own PERF_SAMPLE_READ values, so there no reader is at fault.
         unwritten = session.stat("event_count") - session.stat("samples_generated")
         self.assertGreaterEqual(unwritten, 0)
         self.assertLessEqual(unwritten, session.stat("event_count") * 0.005)
@@ -30,7 +31,7 @@ class Accounting(unittest.TestCase):
         self.assertGreater(session.stat("samples_seen"), 3000)
         self.assertEqual(len(samples), session.stat("samples_delivered"))
 
-    def test_one_sample_per_event_equals_the_kernels_own_count(self):
+    def test_one_sample_per_event_is_within_reach_of_the_kernels_own_count(self):
         # With a period of 1 the event's own counter is the number of samples generated: an oracle
         # that shares nothing with how samples travel.
         with Daemon() as daemon, Demo():
