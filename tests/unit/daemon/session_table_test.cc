@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "no_files.h"
 #include "scripted_source.h"
 
 namespace lbrd::daemon {
@@ -10,18 +11,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class NoFiles : public unwind::FileSource {
- public:
-  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
-      int32_t, const unwind::FileIdentity&) override {
-    return absl::NotFoundError("no file");
-  }
-  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(int32_t,
-                                                                      const std::string&) override {
-    return absl::NotFoundError("no file");
-  }
-};
 
 class SessionTableTest : public ::testing::Test {
  protected:
