@@ -10,22 +10,11 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "no_files.h"
 #include "scripted_source.h"
 
 namespace lbrd::daemon {
 namespace {
-
-class NoFiles : public unwind::FileSource {
- public:
-  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
-      int32_t, const unwind::FileIdentity&) override {
-    return absl::NotFoundError("no file");
-  }
-  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(int32_t,
-                                                                      const std::string&) override {
-    return absl::NotFoundError("no file");
-  }
-};
 
 // Keeps what is delivered; may be shut, or slow.
 class Sink : public SampleSink {
