@@ -28,7 +28,7 @@ bit asleep;
 /* Under the mutex. */
 byte next_ticket, serving; /* modulo 4 */
 byte sleepers, admitted;
-bit phase; /* one bit: nobody sleeps through two, which the admitted see to */
+bit phase; /* one bit: nobody sleeps through two, since a writer waits for the admitted */
 
 /* What only the assertions and formulas look at. */
 byte reading, writing;
@@ -136,9 +136,7 @@ proctype writer(byte me) {
 #else
     atomic { serving == ticket -> flag = 1 }
 #endif
-#ifndef ADMITTED_ARE_FORGOTTEN
     admitted == 0;
-#endif
 #if !defined(NO_MEMBARRIER) && !defined(READERS_FENCE)
     /* C: on one CPU after the other */
     r = 0;

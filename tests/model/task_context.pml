@@ -679,7 +679,7 @@ inline exit(t) {
   atomic { begin(); old = slot[t] }
 #endif
   atomic { begin(); exiting[t] = 1; sessions[t] = 0 }
-#if defined(EXIT_DROPS_ONE) || defined(EXIT_LEAVES_THE_REST)
+#ifdef EXIT_DROPS_ONE
   load(t);
   if
   :: old != NONE -> drop(old, t, 0); old = NONE
@@ -739,7 +739,7 @@ byte actors;
 #define DETACH_GLOBAL 3  /* detach_global: a user from the start */
 #define FORK 4           /* fork the child; the child exits */
 #define EXIT 5           /* the parent exits */
-#define SAMPLES 6        /* of the bystander, the parent, the child */
+#define SAMPLES 6        /* of the bystander, of the parent */
 #define SCRIPTS 7
 
 proctype actor(byte me; byte script) {
@@ -797,7 +797,7 @@ proctype actor(byte me; byte script) {
     exit(target)
   :: script == SAMPLES ->
     do
-    :: at < TASKS -> target = (at == 0 -> BYSTANDER : (at == 1 -> PARENT : CHILD)); look_up(target); at++
+    :: at < 2 -> target = (at == 0 -> BYSTANDER : PARENT); look_up(target); at++
     :: else -> break
     od
   fi;
