@@ -1,0 +1,187 @@
+#include "pmu/percpu_rwsem.h"
+
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+
+namespace lbrd::pmu {
+namespace {
+
+// Looks at the cells before a writer sleeps: read sections are shorter than a system call.
+constexpr int kSpins = 64;
+
+long Membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0); }
+
+bool RegisterForMembarrier() {
+  const long commands = Membarrier(MEMBARRIER_CMD_QUERY);
+  return commands >= 0 && (commands & MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 &&
+         Membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+}
+
+bool HaveMembarrier() {
+  static const bool registered = RegisterForMembarrier();
+  return registered;
+}
+
+[[noreturn]] void Die(const char* what) {
+  std::fprintf(stderr, "PercpuRwSem: %s\n", what);
+  std::abort();
+}
+
+void BarrierOnEveryCpu() {
+  while (Membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0) {
+    // The kernel may lack memory for its set of CPUs. Nothing else can fail once registered.
+    if (errno != ENOMEM) Die("membarrier was registered for and is refused");
+    sched_yield();
+  }
+}
+
+// The read locks of a thread that has no cell of its own, the latest first.
+constinit thread_local PercpuRwSem::ReadLock* shared_locks = nullptr;
+
+}  // namespace
+
+PercpuRwSem::PercpuRwSem(ReaderBarrier barrier) {
+  if (barrier == ReaderBarrier::kFence || !HaveMembarrier()) state_ = kFence;
+}
+
+PercpuRwSem::Queue PercpuRwSem::queue() const {
+  absl::MutexLock lock(&mutex_);
+  return {.writers = next_ticket_ - serving_, .sleeping_readers = sleepers_};
+}
+
+// The flag is up, or readers pay for a fence; the cell is marked.
+void PercpuRwSem::LockMarked(Cell& cell, uint32_t held) {
+  if (readers_fence()) {
+    // A': the mark, again, and the look as sequentially consistent accesses; pair with C'.
+    cell.held.store(held + 1, std::memory_order_seq_cst);
+    if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
+  }
+  if (held != 0) return;  // the writer waits for us, or has not looked yet
+  // D, again: back out. Whatever the writer saw, it is woken.
+  cell.held.store(0, std::memory_order_release);
+  WakeWriter();
+  SleepUntilWriterLeft(cell);
+}
+
+// The flag is up, or readers pay for a fence; the mark was taken back.
+void PercpuRwSem::UnlockUnmarked(Cell& cell) {
+  const uint32_t held = cell.held.load(std::memory_order_relaxed);
+  if (readers_fence()) {
+    cell.held.store(held, std::memory_order_seq_cst);  // A', again
+    if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
+  }
+  if (held == 0) WakeWriter();
+}
+
+// In the shared cell each mark is a read-modify-write, a full barrier: A' in either mode.
+void PercpuRwSem::LockShared(ReadLock* lock) {
+  const bool nested = HeldByThisThread();
+  lock->outer_ = shared_locks;
+  shared_locks = lock;
+  shared_cell_.held.fetch_add(1, std::memory_order_seq_cst);
+  if (nested || (state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
+  shared_cell_.held.fetch_sub(1, std::memory_order_seq_cst);
+  WakeWriter();
+  SleepUntilWriterLeft(shared_cell_);
+}
+
+void PercpuRwSem::UnlockShared(ReadLock* lock) {
+  ReadLock** link = &shared_locks;
+  while (*link != lock) link = &(*link)->outer_;
+  *link = lock->outer_;
+  shared_cell_.held.fetch_sub(1, std::memory_order_seq_cst);
+  if ((state_.load(std::memory_order_seq_cst) & kWriter) != 0) WakeWriter();
+}
+
+bool PercpuRwSem::HeldByThisThread() {
+  if (const Cell* cell = ThisThreadsCell(); cell != nullptr) {
+    return cell->held.load(std::memory_order_relaxed) != 0;
+  }
+  for (const ReadLock* lock = shared_locks; lock != nullptr; lock = lock->outer_) {
+    if (&lock->sem_ == this) return true;
+  }
+  return false;
+}
+
+// Marks the cell once no writer is in the way. The flag is raised under the mutex, too: a mark made
+// under it is seen by the next writer without further barriers.
+void PercpuRwSem::SleepUntilWriterLeft(Cell& cell) {
+  absl::MutexLock lock(&mutex_);
+  if ((state_.load(std::memory_order_relaxed) & kWriter) != 0) {
+    ++sleepers_;
+    const auto left = [this, phase = phase_]()
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return phase_ != phase; };
+    mutex_.Await(absl::Condition(&left));
+    --admitted_;
+  }
+  cell.held.fetch_add(1, std::memory_order_relaxed);
+}
+
+void PercpuRwSem::WakeWriter() {
+  departures_.fetch_add(1, std::memory_order_release);  // G pairs with H
+  syscall(SYS_futex, &departures_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+void PercpuRwSem::Lock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  if (HeldByThisThread()) Die("a thread that holds it for reading takes it for writing");
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto my_turn = [this, ticket = next_ticket_++]()
+                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return serving_ == ticket; };
+    mutex_.Await(absl::Condition(&my_turn));
+    state_.fetch_or(kWriter, std::memory_order_seq_cst);
+    // The readers that the last writer let in go first.
+    const auto all_in = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return admitted_ == 0; };
+    mutex_.Await(absl::Condition(&all_in));
+  }
+  // C pairs with A: a reader on any CPU has either made its mark before this, so that we see it
+  // below, or looks for the flag after this, and sees it.
+  // C': with fences, raising the flag and looking at the cells are sequentially consistent.
+  if (!readers_fence()) BarrierOnEveryCpu();
+  WaitForReaders();
+}
+
+void PercpuRwSem::Unlock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  absl::MutexLock lock(&mutex_);
+  // F pairs with B.
+  state_.fetch_and(~kWriter, std::memory_order_release);
+  admitted_ = sleepers_;  // it was zero: nobody is let in while the flag is up
+  sleepers_ = 0;
+  ++phase_;
+  ++serving_;
+}
+
+bool PercpuRwSem::NobodyReads() const {
+  // A thread that is not counted yet has not looked for the flag yet (C, C').
+  const uint32_t used = ThreadSlotsEverUsed();
+  for (uint32_t slot = 0; slot < used; ++slot) {
+    // E pairs with D.
+    if (cells_[slot].held.load(std::memory_order_seq_cst) != 0) return false;
+  }
+  return shared_cell_.held.load(std::memory_order_seq_cst) == 0;
+}
+
+// A mark taken back after we saw it is followed by a departure: A, C and the raised flag see to it.
+void PercpuRwSem::WaitForReaders() {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (NobodyReads()) return;
+    __builtin_ia32_pause();
+  }
+  for (;;) {
+    // H pairs with G: a departure that is in `departures` has taken its mark back; one that is not
+    // changes the word, and we do not sleep.
+    const uint32_t departures = departures_.load(std::memory_order_acquire);
+    if (NobodyReads()) return;
+    syscall(SYS_futex, &departures_, FUTEX_WAIT_PRIVATE, departures, nullptr, nullptr, 0);
+  }
+}
+
+}  // namespace lbrd::pmu
