@@ -4,14 +4,6 @@
 
 #include <latch>
 
-#if defined(__SANITIZE_THREAD__)
-#define LBRD_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define LBRD_TSAN 1
-#endif
-#endif
-
 #ifdef LBRD_TSAN
 extern "C" {
 void __tsan_acquire(void* address);
@@ -39,13 +31,6 @@ char read_sections;  // stands for the end of all read sections
 
 }  // namespace
 
-RcuReadLock::RcuReadLock() { urcu_bp_read_lock(); }
-
-RcuReadLock::~RcuReadLock() {
-  OrderedBefore(&read_sections);
-  urcu_bp_read_unlock();
-}
-
 // liburcu calls back in the order of retirement, on one thread. (Its own barrier does the same,
 // with memory of its own that ThreadSanitizer cannot follow.)
 void RcuBarrier() {
@@ -55,6 +40,10 @@ void RcuBarrier() {
 }
 
 namespace rcu_internal {
+
+#ifdef LBRD_TSAN
+void EndReading() { OrderedBefore(&read_sections); }
+#endif
 
 void Retire(rcu_head* head, void (*callback)(rcu_head*)) {
   // Made by liburcu when it is first needed; a thread has a name here.

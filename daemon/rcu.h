@@ -12,16 +12,37 @@
 // Thread rules: any thread. A read lock is destroyed by the thread that made it; it nests.
 #pragma once
 
+#define _LGPL_SOURCE
 #include <urcu/urcu-bp.h>
+#undef _LGPL_SOURCE
+
+#if defined(__SANITIZE_THREAD__)
+#define LBRD_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define LBRD_TSAN 1
+#endif
+#endif
 
 namespace lbrd::daemon {
 
+namespace rcu_internal {
+#ifdef LBRD_TSAN
+void EndReading();
+#else
+inline void EndReading() {}
+#endif
+}  // namespace rcu_internal
+
 class RcuReadLock {
  public:
-  RcuReadLock();
+  RcuReadLock() { urcu_bp_read_lock(); }
   RcuReadLock(const RcuReadLock&) = delete;
   RcuReadLock& operator=(const RcuReadLock&) = delete;
-  ~RcuReadLock();
+  ~RcuReadLock() {
+    rcu_internal::EndReading();
+    urcu_bp_read_unlock();
+  }
 };
 
 // Waits until all that was retired before has been freed. Not under a read lock.

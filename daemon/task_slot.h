@@ -11,6 +11,7 @@
 // of as many slots as there ever were tasks at once. Thread rules: thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -68,8 +69,11 @@ class TaskSlotStore {
     for (size_t i = 0; i < chunks; ++i) {
       Chunk* chunk = chunks_[i].load(std::memory_order_acquire);
       if (chunk == nullptr) continue;  // another thread is about to store it: nothing lives there
-      for (TaskSlot& slot : chunk->slots) {
-        if (!visit(slot)) return;
+      for (size_t slot = 0; slot < kSlotsPerChunk; ++slot) {
+        // Contexts lie anywhere in memory. A stale one here is no harm: nothing is read.
+        const size_t ahead = std::min(slot + kPrefetchAhead, kSlotsPerChunk - 1);
+        __builtin_prefetch(chunk->slots[ahead].context.load(std::memory_order_relaxed), 1);
+        if (!visit(chunk->slots[slot])) return;
       }
     }
   }
@@ -85,6 +89,7 @@ class TaskSlotStore {
   };
   static_assert(sizeof(Chunk) == kChunkBytes);
   static constexpr size_t kSlotsPerChunk = std::tuple_size_v<decltype(Chunk::slots)>;
+  static constexpr size_t kPrefetchAhead = 12;  // slots; a miss takes as long as some visits
   static constexpr size_t kMaxChunks = (kMaxSlots + kSlotsPerChunk - 1) / kSlotsPerChunk;
 
   static Chunk* ChunkOf(TaskSlot* slot);

@@ -43,8 +43,21 @@ void BarrierOnEveryCpu() {
   }
 }
 
-// The read locks of a thread that has no cell of its own, the latest first.
-constinit thread_local PercpuRwSem::ReadLock* shared_locks = nullptr;
+// What a thread without a cell of its own holds for reading, and how often. No destructor: locks
+// are taken while threads end, too.
+struct SharedHold {
+  const PercpuRwSem* sem;
+  uint32_t depth;
+};
+constinit thread_local SharedHold shared_holds[PercpuRwSem::kMaxSharedHolds] = {};
+
+// nullptr: it does not hold it.
+SharedHold* FindSharedHold(const PercpuRwSem* sem) {
+  for (SharedHold& hold : shared_holds) {
+    if (hold.sem == sem) return &hold;
+  }
+  return nullptr;
+}
 
 }  // namespace
 
@@ -58,13 +71,12 @@ PercpuRwSem::Queue PercpuRwSem::queue() const {
 }
 
 // The flag is up, or readers pay for a fence; the cell is marked.
-void PercpuRwSem::LockMarked(Cell& cell, uint32_t held) {
+void PercpuRwSem::LockMarked(Cell& cell) {
   if (readers_fence()) {
     // A': the mark, again, and the look as sequentially consistent accesses; pair with C'.
-    cell.held.store(held + 1, std::memory_order_seq_cst);
+    cell.held.store(1, std::memory_order_seq_cst);
     if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
   }
-  if (held != 0) return;  // the writer waits for us, or has not looked yet
   // D, again: back out. Whatever the writer saw, it is woken.
   cell.held.store(0, std::memory_order_release);
   WakeWriter();
@@ -73,30 +85,44 @@ void PercpuRwSem::LockMarked(Cell& cell, uint32_t held) {
 
 // The flag is up, or readers pay for a fence; the mark was taken back.
 void PercpuRwSem::UnlockUnmarked(Cell& cell) {
-  const uint32_t held = cell.held.load(std::memory_order_relaxed);
   if (readers_fence()) {
-    cell.held.store(held, std::memory_order_seq_cst);  // A', again
+    cell.held.store(0, std::memory_order_seq_cst);  // A', again
     if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
   }
-  if (held == 0) WakeWriter();
+  WakeWriter();
+}
+
+// A thread that holds the lock does not wait: a writer waits for it already, or has not looked yet.
+void PercpuRwSem::LockSpecial(Cell* cell) {
+  if (cell == nullptr) return LockShared();
+  cell->held.fetch_add(1, std::memory_order_relaxed);
+}
+
+void PercpuRwSem::UnlockSpecial(Cell* cell) {
+  if (cell == nullptr) return UnlockShared();
+  cell->held.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // In the shared cell each mark is a read-modify-write, a full barrier: A' in either mode.
-void PercpuRwSem::LockShared(ReadLock* lock) {
-  const bool nested = HeldByThisThread();
-  lock->outer_ = shared_locks;
-  shared_locks = lock;
+void PercpuRwSem::LockShared() {
+  if (SharedHold* hold = FindSharedHold(this); hold != nullptr) {
+    ++hold->depth;
+    return;
+  }
+  SharedHold* hold = FindSharedHold(nullptr);
+  if (hold == nullptr) Die("a thread beyond the bound holds too many for reading");
+  *hold = {this, 1};
   shared_cell_.held.fetch_add(1, std::memory_order_seq_cst);
-  if (nested || (state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
+  if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
   shared_cell_.held.fetch_sub(1, std::memory_order_seq_cst);
   WakeWriter();
   SleepUntilWriterLeft(shared_cell_);
 }
 
-void PercpuRwSem::UnlockShared(ReadLock* lock) {
-  ReadLock** link = &shared_locks;
-  while (*link != lock) link = &(*link)->outer_;
-  *link = lock->outer_;
+void PercpuRwSem::UnlockShared() {
+  SharedHold* hold = FindSharedHold(this);
+  if (--hold->depth != 0) return;
+  *hold = {};
   shared_cell_.held.fetch_sub(1, std::memory_order_seq_cst);
   if ((state_.load(std::memory_order_seq_cst) & kWriter) != 0) WakeWriter();
 }
@@ -105,10 +131,7 @@ bool PercpuRwSem::HeldByThisThread() {
   if (const Cell* cell = ThisThreadsCell(); cell != nullptr) {
     return cell->held.load(std::memory_order_relaxed) != 0;
   }
-  for (const ReadLock* lock = shared_locks; lock != nullptr; lock = lock->outer_) {
-    if (&lock->sem_ == this) return true;
-  }
-  return false;
+  return FindSharedHold(this) != nullptr;
 }
 
 // Marks the cell once no writer is in the way. The flag is raised under the mutex, too: a mark made

@@ -16,8 +16,9 @@
 // are served in the order they came.
 //
 // Recursion: a thread that holds the lock for reading may take it for reading again, and does not
-// wait then, writer or not. It must not take it for writing (the process is aborted), and a writer
-// must not take it again in either way (it would wait for itself).
+// wait then, writer or not; it gives the latest back first (as scopes do). It must not take it for
+// writing (the process is aborted), and a writer must not take it again in either way (it would
+// wait for itself).
 //
 // Where membarrier is refused (seccomp, an emulator), readers pay the full barrier themselves,
 // about 5 ns more. That is found out once, when a semaphore is made.
@@ -63,6 +64,8 @@ class ABSL_LOCKABLE PercpuRwSem {
   };
   Queue queue() const;
 
+  static constexpr size_t kMaxSharedHolds = 16;
+
   class ReadLock;
   class WriteLock;
 
@@ -76,15 +79,21 @@ class ABSL_LOCKABLE PercpuRwSem {
   static constexpr uint32_t kWriter = 2;  // the flag: a writer waits or is in
 
   Cell* ThisThreadsCell() {
-    const uint32_t slot = ThreadSlot();
-    return slot < kThreadSlots ? &cells_[slot] : nullptr;
+    uint32_t slot = internal::this_thread_slot;
+    if (slot >= kThreadSlots) [[unlikely]] {
+      slot = ThreadSlot();
+      if (slot >= kThreadSlots) return nullptr;
+    }
+    return &cells_[slot];
   }
 
-  // The slow paths. `held`: how often the thread held the lock before.
-  void LockMarked(Cell& cell, uint32_t held);
+  // The slow paths.
+  void LockMarked(Cell& cell);
   void UnlockUnmarked(Cell& cell);
-  void LockShared(ReadLock* lock);
-  void UnlockShared(ReadLock* lock);
+  void LockSpecial(Cell* cell);
+  void UnlockSpecial(Cell* cell);
+  void LockShared();
+  void UnlockShared();
   bool HeldByThisThread();
 
   void SleepUntilWriterLeft(Cell& cell);
@@ -116,29 +125,30 @@ class ABSL_SCOPED_LOCKABLE PercpuRwSem::ReadLock {
   explicit ReadLock(PercpuRwSem& sem) ABSL_SHARED_LOCK_FUNCTION(sem) ABSL_NO_THREAD_SAFETY_ANALYSIS
       : sem_(sem),
         cell_(sem.ThisThreadsCell()) {
-    if (cell_ == nullptr) [[unlikely]] {
-      sem_.LockShared(this);
+    // A constant is stored, and not the count's successor: the processor need not wait for the last
+    // store of the count to come back to it, which would double the cost.
+    if (cell_ == nullptr || cell_->held.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+      special_ = true;
+      sem_.LockSpecial(cell_);
       return;
     }
-    const uint32_t held = cell_->held.load(std::memory_order_relaxed);
-    cell_->held.store(held + 1, std::memory_order_relaxed);
+    cell_->held.store(1, std::memory_order_relaxed);
     // A: the mark before the look. Only the compiler is held to it; C does it for the processor.
     std::atomic_signal_fence(std::memory_order_seq_cst);
     // B pairs with F: what the writer that lowered the flag did is seen in here.
     if (sem_.state_.load(std::memory_order_acquire) != 0) [[unlikely]] {
-      sem_.LockMarked(*cell_, held);
+      sem_.LockMarked(*cell_);
     }
   }
   ReadLock(const ReadLock&) = delete;
   ReadLock& operator=(const ReadLock&) = delete;
   ~ReadLock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    if (cell_ == nullptr) [[unlikely]] {
-      sem_.UnlockShared(this);
+    if (special_) [[unlikely]] {
+      sem_.UnlockSpecial(cell_);
       return;
     }
-    const uint32_t held = cell_->held.load(std::memory_order_relaxed);
     // D pairs with E: the writer that finds no mark sees what was done in here.
-    cell_->held.store(held - 1, std::memory_order_release);
+    cell_->held.store(0, std::memory_order_release);
     // A, again: a writer that still saw the mark has raised the flag that we look for now.
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (sem_.state_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
@@ -147,10 +157,10 @@ class ABSL_SCOPED_LOCKABLE PercpuRwSem::ReadLock {
   }
 
  private:
-  friend class PercpuRwSem;
+  // Nobody is given the address of this, so that all of it stays in registers.
   PercpuRwSem& sem_;
-  Cell* const cell_;           // nullptr: the shared one
-  ReadLock* outer_ = nullptr;  // of a thread in the shared cell: its lock before this one
+  Cell* const cell_;      // nullptr: the shared one
+  bool special_ = false;  // in the shared cell, or the thread held the lock before
 };
 
 // Holds the semaphore for writing.

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <latch>
-#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -224,9 +223,8 @@ TEST_P(PercpuRwSemTest, AThreadThatReadsMayReadAgainThoughAWriterWaits) {
     PercpuRwSem::ReadLock outer(sem_);
     writer = std::thread([&] { PercpuRwSem::WriteLock lock(sem_); });
     WaitFor([&] { return sem_.queue().writers == 1; });
-    auto inner = std::make_unique<PercpuRwSem::ReadLock>(sem_);
-    PercpuRwSem::ReadLock innermost(sem_);
-    inner.reset();  // in any order
+    PercpuRwSem::ReadLock inner(sem_);
+    { PercpuRwSem::ReadLock innermost(sem_); }
     EXPECT_EQ(sem_.queue().writers, 1u);
   }
   writer.join();
