@@ -175,10 +175,11 @@ bool Machine::TakeOffline(int32_t cpu) {
   if (up == 1) return false;
   observer_->BeforeMode(cpu);
   Cpu& c = At(cpu);
-  if (c.current != nullptr) LeaveCpu(cpu, /*preempted=*/true);
-  observer_->CpuOffline(cpu);
+  // First of all, so that nobody is put here any more.
   c.online = false;
   c.planned = kNever;
+  if (c.current != nullptr) LeaveCpu(cpu, /*preempted=*/true);
+  observer_->CpuOffline(cpu);
   std::deque<Task*> moving;
   moving.swap(c.queue);
   for (Task* task : moving) Enqueue(task);

@@ -83,6 +83,9 @@ void PerfEvents::FillUser(const Task& task, Truth* truth) const {
     truth->call_sites.push_back(space.FunctionAddress(stack[i - 1].function) +
                                 stack[i].call_offset);
   }
+  truth->functions.reserve(stack.size());
+  for (size_t i = stack.size(); i > 0; --i) truth->functions.push_back(stack[i - 1].function);
+  truth->program = space.program;
   truth->stack_top = task.started_by_process
                          ? space.stack_top
                          : kThreadStackRegion + static_cast<uint64_t>(task.tid) * kThreadStackBytes;

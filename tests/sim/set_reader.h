@@ -30,12 +30,12 @@ struct Seen {
   std::set<int32_t> forked;  // tids
   std::set<int32_t> exited;
   std::map<std::pair<int32_t, uint64_t>, std::vector<uint64_t>> answers;  // by tid and cookie
-  std::vector<std::pair<std::shared_ptr<const Truth>, uint64_t>> deferred;
+  std::vector<std::shared_ptr<const Truth>> deferred;                     // that have a cookie
   uint64_t last_time = 0;
   uint64_t out_of_order = 0;
 };
 
-struct Reader {
+struct SetReader {
   SimKernel* sim;
   pmu::EventSet* set;
   pmu::StackSource source;
@@ -105,7 +105,7 @@ struct Reader {
       ++seen.with_truth;
       EXPECT_TRUE(truth->written);
       CheckStack(*sample, *truth);
-      if (truth->cookie != 0) seen.deferred.emplace_back(truth, truth->cookie);
+      if (truth->cookie != 0) seen.deferred.push_back(truth);
     } else if (const auto* task = std::get_if<pmu::TaskRecord>(&*record)) {
       (task->exit ? seen.exited : seen.forked).insert(task->tid);
     } else if (const auto* answer = std::get_if<pmu::CallchainDeferredRecord>(&*record)) {
@@ -131,6 +131,8 @@ struct Reader {
   void RunFor(uint64_t ns) {
     const uint64_t end = sim->Now() + ns;
     while (sim->Now() < end && ReadAll()) set->Wait(absl::Milliseconds(100));
+    // What came in a round is handed out in the next one but one.
+    for (int round = 0; round < 3; ++round) ReadAll();
   }
   void Finish() {
     set->Finish();

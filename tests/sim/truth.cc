@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "tests/sim/program.h"
-
 namespace lbrd::sim {
 
 std::vector<uint64_t> Truth::ReturnAddresses() const {

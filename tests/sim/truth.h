@@ -12,6 +12,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "pmu/record.h"
+#include "tests/sim/program.h"
 
 namespace lbrd::sim {
 
@@ -28,6 +29,9 @@ struct Truth {
   // The active calls, youngest first: the address of each call instruction. The return address
   // stands kCallBytes further on.
   std::vector<uint64_t> call_sites;
+  // The active functions, youngest first: one more than calls; of this program.
+  std::vector<uint32_t> functions;
+  std::shared_ptr<const Program> program;
   uint64_t stack_pointer = 0;
   uint64_t frame_pointer = 0;
   uint64_t stack_top = 0;
@@ -42,7 +46,8 @@ struct Truth {
   // As a walk of frame pointers gives it: the IP, then return addresses.
   std::vector<uint64_t> ReturnAddresses() const;
   size_t bytes() const {
-    return sizeof(*this) + (kernel.capacity() + call_sites.capacity()) * sizeof(uint64_t);
+    return sizeof(*this) + (kernel.capacity() + call_sites.capacity()) * sizeof(uint64_t) +
+           functions.capacity() * sizeof(uint32_t);
   }
 };
 
