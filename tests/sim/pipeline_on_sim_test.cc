@@ -131,7 +131,8 @@ TEST_P(PipelineOnSim, DeliversTheTruth) {
       EXPECT_TRUE(truth.lbr_true);
       calls = truth.lbr_entries;
     }
-    ASSERT_EQ(frames.size(), truth.kernel.size() + 1 + calls);
+    ASSERT_EQ(frames.size(), truth.kernel.size() + 1 + calls)
+        << unwind::StackReasonName(sample.stack->verdict.reason) << " at " << frames.back()->symbol;
     whole += calls == truth.call_sites.size();
     const bool call_sites = mode == v1::STACK_MODE_LBR;
     for (size_t i = 0; i <= calls; ++i) {

@@ -105,7 +105,7 @@ TEST(Scale, FiveHundredCpusAndAMillionTasks) {
   EXPECT_EQ(stats.samples + stats.lost_samples, kernel.perf_counts().samples_generated);
   EXPECT_EQ(stats.lost_samples, kernel.perf_counts().samples_lost);
   EXPECT_EQ(stats.late_records, 0u);
-  EXPECT_GT(kernel.machine_counts().switches, 50'000u);
+  EXPECT_GT(kernel.machine_counts().switches, 10'000u);
   EXPECT_GT(kernel.machine_counts().migrations, 1'000u);
 }
 

@@ -31,6 +31,7 @@ struct Seen {
   std::set<int32_t> exited;
   std::map<std::pair<int32_t, uint64_t>, std::vector<uint64_t>> answers;  // by tid and cookie
   std::vector<std::shared_ptr<const Truth>> deferred;                     // that have a cookie
+  std::set<uint64_t> hw_indices;
   uint64_t last_time = 0;
   uint64_t out_of_order = 0;
 };
@@ -78,6 +79,8 @@ struct SetReader {
         EXPECT_TRUE(sample.has_branch_stack);
         const auto branches = sample.branch_stack.branches;
         EXPECT_EQ(branches.size(), truth.lbr_entries);
+        EXPECT_TRUE(sample.branch_stack.hw_index.has_value());
+        seen.hw_indices.insert(sample.branch_stack.hw_index.value_or(12345));
         if (lbr_always_true) {
           EXPECT_TRUE(truth.lbr_true);
         }

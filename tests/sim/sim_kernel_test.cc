@@ -264,17 +264,17 @@ TEST_F(SimKernelTest, ChildrenAreFoldedIntoTheirParentsWhichOutliveTheirTasks) {
   EXPECT_EQ(Poll(fd, 0), POLLHUP);  // no ring; and below, no life
   for (int i = 0; i < 20; ++i) {
     Order(pid, i % 2 == 0 ? KernelWork::kThread : KernelWork::kFork);
-    kernel_->Run(2'000'000);
+    kernel_->Run(40'000'000);
   }
   EXPECT_GT(kernel_->machine_counts().forks, 15u);
   const Counts running = Read(fd);
   EXPECT_EQ(running.value, running.running);  // a clock counts what it runs
   EXPECT_EQ(running.enabled, running.running);
-  EXPECT_GT(running.value, 4u * 20'000'000);  // more than one CPU's worth
+  EXPECT_GT(running.value, 2u * 20 * 40'000'000);  // more than one CPU's worth
   for (int32_t tid = pid; tid < pid + 30; ++tid) {
     kernel_->With([&](Machine& machine) { machine.Order(tid, KernelWork::kExit); });
   }
-  kernel_->Run(50'000'000);
+  kernel_->Run(500'000'000);
   const Counts dead = Read(fd);
   EXPECT_GE(dead.value, running.value);
   kernel_->Run(50'000'000);
@@ -405,7 +405,7 @@ TEST_F(SimKernelTest, BreakpointSlotsFollowTheKernelsRule) {
     refused += !expected;
     if (fd >= 0) open.push_back({fd, pid, cpu});
   }
-  EXPECT_GT(refused, 300);
+  EXPECT_GT(refused, 200);
   for (const Open& o : open) kernel_->Close(o.fd);
   EXPECT_TRUE(kernel_->breakpoint_slots_free());
 }
