@@ -55,10 +55,12 @@ absl::StatusOr<Client> Client::Connect(const std::string& socket) {
       absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials(), arguments)));
 }
 
-absl::StatusOr<v1::Capabilities> Client::GetCapabilities() const {
+absl::StatusOr<v1::Capabilities> Client::GetCapabilities(bool run_experiments) const {
   grpc::ClientContext context;
+  v1::GetCapabilitiesRequest request;
+  request.set_run_experiments(run_experiments);
   v1::Capabilities response;
-  const grpc::Status status = stub_->GetCapabilities(&context, {}, &response);
+  const grpc::Status status = stub_->GetCapabilities(&context, request, &response);
   if (!status.ok()) return ToAbsl(status);
   return response;
 }

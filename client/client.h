@@ -28,7 +28,8 @@ class Client {
   // kNotFound, kPermissionDenied, kUnavailable: what stands in the way, and what to do.
   static absl::StatusOr<Client> Connect(const std::string& socket);
 
-  absl::StatusOr<v1::Capabilities> GetCapabilities() const;
+  // Experiments take up to 2 s.
+  absl::StatusOr<v1::Capabilities> GetCapabilities(bool run_experiments) const;
   absl::StatusOr<v1::Session> CreateSession(const std::string& name,
                                             const v1::SessionSpec& spec) const;
   absl::StatusOr<v1::Session> GetSession(const std::string& name) const;

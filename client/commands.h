@@ -21,6 +21,8 @@ struct Common {
 using Action = std::function<absl::Status()>;
 
 void AddRecordCommand(CLI::App& app, const Common& common, Action* action);
+// `exit_code`: of lbrctl where the action succeeds.
+void AddDoctorCommand(CLI::App& app, const Common& common, Action* action, int* exit_code);
 void AddReportCommand(CLI::App& app, const Common& common, Action* action);
 void AddSessionCommands(CLI::App& app, const Common& common, Action* action);
 

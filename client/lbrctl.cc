@@ -11,9 +11,9 @@
 
 namespace {
 
-// 0: done; 1: it could not be done; 2: the command line is wrong.
-int ExitCode(const absl::Status& status) {
-  if (status.ok()) return 0;
+// 0: done (or what the command itself says); 1: it could not be done; 2: the command line is wrong.
+int ExitCode(const absl::Status& status, int done) {
+  if (status.ok()) return done;
   std::fprintf(stderr, "lbrctl: %s\n", std::string(status.message()).c_str());
   return absl::IsInvalidArgument(status) ? 2 : 1;
 }
@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   lbrd::client::Common common;
   common.socket = lbrd::client::kDefaultSocket;
   lbrd::client::Action action;
+  int done = 0;
   CLI::App app{
       "lbrctl starts, watches and stops profiling sessions of lbrd, and shows what they found."};
   app.name("lbrctl");
@@ -39,11 +40,13 @@ int main(int argc, char** argv) {
   lbrd::client::AddRecordCommand(app, common, &action);
   lbrd::client::AddSessionCommands(app, common, &action);
   lbrd::client::AddReportCommand(app, common, &action);
+  lbrd::client::AddDoctorCommand(app, common, &action, &done);
   app.footer("lbrctl COMMAND --help says more, with examples.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  return ExitCode(action());
+  const absl::Status status = action();
+  return ExitCode(status, done);
 }

@@ -1,16 +1,9 @@
 #include "daemon/profiler_service.h"
 
-#include <sys/utsname.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "daemon/proto_encoder.h"
-#include "pmu/cpu_list.h"
-#include "pmu/stack_source.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -27,36 +20,14 @@ grpc::Status ToGrpc(const absl::Status& status) {
 }  // namespace
 
 grpc::Status ProfilerService::GetCapabilities(grpc::ServerContext*,
-                                              const v1::GetCapabilitiesRequest*,
+                                              const v1::GetCapabilitiesRequest* request,
                                               v1::Capabilities* response) {
-  response->set_version(LBRD_VERSION);
-  utsname system{};
-  uname(&system);
-  response->set_kernel_release(system.release);
-  response->set_architecture(system.machine);
-  const absl::StatusOr<std::string> online =
-      kernel_.ReadFile("/sys/devices/system/cpu/online", 65536);
-  if (online.ok()) {
-    const absl::StatusOr<std::vector<int32_t>> cpus = pmu::ParseCpuList(*online);
-    if (cpus.ok()) response->set_cpus_online(static_cast<uint32_t>(cpus->size()));
+  if (replay_) {
+    return grpc::Status(
+        grpc::FAILED_PRECONDITION,
+        "this daemon reads a recording and touches no events; ask the machine's own");
   }
-  int32_t paranoid = 0;
-  const absl::StatusOr<std::string> text =
-      kernel_.ReadFile("/proc/sys/kernel/perf_event_paranoid", 64);
-  if (text.ok() && absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &paranoid)) {
-    response->set_perf_event_paranoid(paranoid);
-  }
-  const absl::StatusOr<pmu::ChosenEvent> best = pmu::ChooseEvent(kernel_, {});
-  if (!best.ok()) return ToGrpc(best.status());
-  response->set_default_event(best->code.name);
-  response->set_best_stack_mode(ProtoMode(best->source));
-  for (const pmu::Refusal& refusal : best->refusals) {
-    v1::Refusal* out = response->add_refusals();
-    out->set_mode(ProtoMode(refusal.source));
-    out->set_why(refusal.why);
-  }
-  if (best->source == pmu::StackSource::kLbr) response->set_lbr_depth(LbrDepth(kernel_));
-  response->set_kernel_symbols_missing(ReadKernelNames(kernel_).missing);
+  capabilities_.Describe(request->run_experiments(), response);
   return grpc::Status::OK;
 }
 

@@ -4,6 +4,7 @@
 // Thread rules: called from gRPC's threads.
 #pragma once
 
+#include "daemon/capabilities.h"
 #include "daemon/session_table.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 #include "pmu/kernel.h"
@@ -17,9 +18,13 @@ class ProfilerService final : public v1::Profiler::Service {
   // Borrows everything.
   ProfilerService(pmu::Kernel* kernel, unwind::BinaryCache* binaries, SessionTable* sessions,
                   bool replay)
-      : kernel_(*kernel), binaries_(*binaries), sessions_(*sessions), replay_(replay) {}
+      : kernel_(*kernel),
+        binaries_(*binaries),
+        sessions_(*sessions),
+        capabilities_(kernel, pmu::ForkSwitchingChild),
+        replay_(replay) {}
 
-  grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest*,
+  grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest* request,
                                v1::Capabilities* response) override;
   grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
                              v1::Session* response) override;
@@ -42,6 +47,7 @@ class ProfilerService final : public v1::Profiler::Service {
   pmu::Kernel& kernel_;
   unwind::BinaryCache& binaries_;
   SessionTable& sessions_;
+  MachineCapabilities capabilities_;
   const bool replay_;
 };
 

@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/recording_files.h"
 #include "pmu/event_set.h"
 #include "pmu/perf_data.h"
+#include "pmu/probe.h"
 #include "pmu/proc_scan.h"
 #include "pmu/stack_source.h"
 
@@ -80,7 +79,7 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, const v1::SessionSpe
   for (const pmu::SourceEvent& event : (*set)->events()) {
     source.events.push_back({.format = event.format,
                              .resolve = {.lbr_call_stack = chosen->source == pmu::StackSource::kLbr,
-                                         .lbr_depth = LbrDepth(kernel)},
+                                         .lbr_depth = pmu::LbrDepth(kernel)},
                              .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
   }
   v1::SessionEvent described;
@@ -173,16 +172,6 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
 }
 
 }  // namespace
-
-uint32_t LbrDepth(pmu::Kernel& kernel) {
-  for (const char* pmu : {"cpu", "cpu_core", "cpu_atom"}) {
-    const absl::StatusOr<std::string> text =
-        kernel.ReadFile(absl::StrCat("/sys/bus/event_source/devices/", pmu, "/caps/branches"), 64);
-    uint32_t depth = 0;
-    if (text.ok() && absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &depth)) return depth;
-  }
-  return 0;
-}
 
 v1::StackMode ProtoMode(pmu::StackSource source) {
   switch (source) {

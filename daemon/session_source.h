@@ -40,9 +40,6 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay);
 // Opens what a (checked) spec asks for; nothing is counted yet. `kernel` must outlive the source.
 absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, const v1::SessionSpec& spec);
 
-// How many branches this machine's LBR holds, as the kernel says; 0: it has none.
-uint32_t LbrDepth(pmu::Kernel& kernel);
-
 v1::StackMode ProtoMode(pmu::StackSource source);
 
 }  // namespace lbrd::daemon

@@ -12,10 +12,6 @@
 namespace lbrd::pmu {
 namespace {
 
-// Call chains of this many entries at most: the sysctl's usual limit, and from 6.15 on also the cap
-// of branch entries, so never below 32.
-constexpr uint16_t kMaxChainEntries = 127;
-
 constexpr uint64_t kEveryRecord =
     PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU;
 

@@ -19,6 +19,10 @@ inline constexpr uint32_t kMaxStackCopyBytes = 65528 - 4096;
 inline constexpr uint32_t kDefaultStackCopyBytes = 16384;
 inline constexpr uint32_t kDefaultFrequencyHz = 999;
 
+// Call chains of this many entries at most: the sysctl's usual limit, and from 6.15 on also the cap
+// of branch entries, so never below 32.
+inline constexpr uint16_t kMaxChainEntries = 127;
+
 struct EventRequest {
   std::string event;          // empty: the best this machine has
   uint32_t frequency_hz = 0;  // 0 with period 0: kDefaultFrequencyHz

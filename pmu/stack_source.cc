@@ -53,6 +53,9 @@ std::string ExplainRefusal(StackSource source, const EventCode& code, int error)
         return absl::StrCat("'", code.name, "' is a software event, which carries no branch stack",
                             kernel_said);
       }
+      if (error == ENOENT || error == ENODEV) {
+        return absl::StrCat("no hardware PMU here", kernel_said);
+      }
       if (error == EOPNOTSUPP) {
         return absl::StrCat("this CPU, or virtual machine, has no LBR call stacks", kernel_said);
       }
@@ -89,6 +92,14 @@ absl::StatusOr<EventCode> BestEvent(Kernel& kernel, const EventRequest& request,
 }
 
 }  // namespace
+
+absl::StatusOr<perf_event_attr> TryStackSource(Kernel& kernel, const EventCode& code,
+                                               const EventRequest& request, StackSource source) {
+  perf_event_attr attr{};
+  const int error = TrySource(kernel, code, request, source, &attr);
+  if (error != 0) return absl::UnimplementedError(ExplainRefusal(source, code, error));
+  return attr;
+}
 
 absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_view target) {
   const std::string what = absl::StrCat("cannot open event '", code.name, "' on ", target, ": ");

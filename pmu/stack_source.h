@@ -34,6 +34,11 @@ struct ChosenEvent {
 // kernel said, with what to do about it.
 absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& request);
 
+// Whether the kernel takes one source for one event: the strongest attr that it accepts, found like
+// ChooseEvent's. The error's message is the reason alone, as in Refusal::why.
+absl::StatusOr<perf_event_attr> TryStackSource(Kernel& kernel, const EventCode& code,
+                                               const EventRequest& request, StackSource source);
+
 // What a failed perf_event_open means, as one line with what to do. `error` is an errno value.
 absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_view target);
 
