@@ -29,6 +29,20 @@ constexpr uint64_t kPlaceRegisters = (uint64_t{1} << PERF_REG_X86_IP) |
 #error "name this architecture's registers here"
 #endif
 
+// The word of one-bit fields, of which our headers do not name all.
+constexpr size_t kFlagWordOffset = 40;
+static_assert(offsetof(perf_event_attr, read_format) + sizeof(uint64_t) == kFlagWordOffset);
+
+uint64_t FlagWord(const perf_event_attr& attr) {
+  uint64_t flags;
+  std::memcpy(&flags, reinterpret_cast<const char*>(&attr) + kFlagWordOffset, sizeof(flags));
+  return flags;
+}
+
+void SetFlagWord(uint64_t flags, perf_event_attr* attr) {
+  std::memcpy(reinterpret_cast<char*>(attr) + kFlagWordOffset, &flags, sizeof(flags));
+}
+
 perf_event_attr CommonAttr(bool read_lost) {
   perf_event_attr attr{};
   attr.size = sizeof(attr);
@@ -93,14 +107,9 @@ perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& req
       attr.exclude_callchain_user = 1;
       attr.sample_regs_user = kPlaceRegisters;
       break;
-    case StackSource::kKernelDeferred: {
-      uint64_t flags;
-      static_assert(offsetof(perf_event_attr, read_format) + sizeof(uint64_t) == 40);
-      std::memcpy(&flags, reinterpret_cast<const char*>(&attr) + 40, sizeof(flags));
-      flags |= kAttrDeferCallchain | kAttrDeferOutput;
-      std::memcpy(reinterpret_cast<char*>(&attr) + 40, &flags, sizeof(flags));
+    case StackSource::kKernelDeferred:
+      SetFlagWord(FlagWord(attr) | kAttrDeferCallchain, &attr);
       break;
-    }
     case StackSource::kDwarf:
       attr.sample_type |= PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
       attr.sample_regs_user = kUnwindRegisters;
@@ -130,6 +139,11 @@ perf_event_attr BuildSideBandAttr(bool build_ids, bool read_lost) {
   return attr;
 }
 
+void ReceiveDeferredChains(const perf_event_attr& sampling, perf_event_attr* side_band) {
+  if ((FlagWord(sampling) & kAttrDeferCallchain) == 0) return;
+  SetFlagWord(FlagWord(*side_band) | kAttrDeferOutput, side_band);
+}
+
 std::string DescribeAttr(const perf_event_attr& attr) {
   std::string text;
   const auto add = [&text](absl::string_view name, uint64_t value, bool hex = false) {
@@ -137,8 +151,7 @@ std::string DescribeAttr(const perf_event_attr& attr) {
     absl::StrAppend(&text, text.empty() ? "" : " ", name, "=",
                     hex ? absl::StrFormat("%#x", value) : absl::StrCat(value));
   };
-  uint64_t flags;
-  std::memcpy(&flags, reinterpret_cast<const char*>(&attr) + 40, sizeof(flags));
+  const uint64_t flags = FlagWord(attr);
   absl::StrAppend(&text, "type=", attr.type);
   add("config", attr.config, true);
   add("config1", attr.config1, true);

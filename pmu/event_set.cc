@@ -59,6 +59,7 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
   for (const bool build_ids : {true, false}) {
     side_band = BuildSideBandAttr(build_ids, read_lost);
     side_band.inherit = event_.attr.inherit;
+    ReceiveDeferredChains(event_.attr, &side_band);
     const int fd = kernel_.OpenEvent(side_band, 0, -1);
     if (fd < 0) continue;
     kernel_.Close(fd);

@@ -116,6 +116,16 @@ LbrFound ProbeLbr(Kernel& kernel, uint32_t depth) {
   return found;
 }
 
+absl::StatusOr<LbrSurvival> RunLbrExperiment(Kernel& kernel, const EventCode& code, uint32_t depth,
+                                             const StartSwitchingChild& start_child) {
+  const absl::StatusOr<perf_event_attr> attr = TryStackSource(
+      kernel, code, {.period = kExperimentPeriod, .user_only = true}, StackSource::kLbr);
+  if (!attr.ok()) return attr.status();
+  const absl::StatusOr<std::unique_ptr<SwitchingChild>> child = start_child();
+  if (!child.ok()) return child.status();
+  return MeasureLbrSurvival(kernel, *attr, depth, **child);
+}
+
 Probe ProbeLbrOverSwitches(Kernel& kernel, const LbrFound& lbr, uint32_t depth,
                            const StartSwitchingChild& start_child,
                            std::optional<LbrSurvival>* survival) {
@@ -128,14 +138,8 @@ Probe ProbeLbrOverSwitches(Kernel& kernel, const LbrFound& lbr, uint32_t depth,
     probe.value = "the experiment was not asked for";
     return probe;
   }
-  const absl::StatusOr<perf_event_attr> attr = TryStackSource(
-      kernel, lbr.code, {.period = kExperimentPeriod, .user_only = true}, StackSource::kLbr);
-  absl::StatusOr<LbrSurvival> measured = attr.status();
-  if (attr.ok()) {
-    absl::StatusOr<std::unique_ptr<SwitchingChild>> child = start_child();
-    measured = child.ok() ? MeasureLbrSurvival(kernel, *attr, depth, **child)
-                          : absl::StatusOr<LbrSurvival>(child.status());
-  }
+  const absl::StatusOr<LbrSurvival> measured =
+      RunLbrExperiment(kernel, lbr.code, depth, start_child);
   if (!measured.ok()) {
     probe.verdict = ProbeVerdict::kDegraded;
     probe.value = "could not be found out";

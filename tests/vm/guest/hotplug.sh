@@ -1,0 +1,51 @@
+# CPUs going off and on while a process forks and the whole machine is sampled; judged by
+# check_hotplug.py.
+hotplug_cpus=$(ls -d /sys/devices/system/cpu/cpu[1-9]* | wc -l)
+
+# Toggles all CPUs but the first, one after another, until the file is gone. Counts what it did.
+toggle_cpus() {
+  offs=0 ons=0
+  while [ -e /tmp/toggling ]; do
+    for state in 0 1; do
+      for cpu in $(seq 1 "$hotplug_cpus"); do
+        [ -e /tmp/toggling ] || break
+        echo $state >/sys/devices/system/cpu/cpu$cpu/online 2>/dev/null || continue
+        [ $state = 0 ] && offs=$((offs + 1)) || ons=$((ons + 1))
+      done
+    done
+  done
+  for cpu in $(seq 1 "$hotplug_cpus"); do
+    echo 1 >/sys/devices/system/cpu/cpu$cpu/online 2>/dev/null
+  done
+  echo "$offs $ons" >/tmp/hotplug-toggles.txt
+}
+
+guest_hotplug() {
+  [ "$hotplug_cpus" -gt 0 ] || { say "hotplug needs more than one CPU"; return; }
+  say "taking $hotplug_cpus CPUs off and on for 60 s"
+  start_daemon hotplug.log || { put hotplug.log; return; }
+  touch /tmp/toggling
+  fork_storm 500 >fork-storm.txt &
+  forker=$!
+  ctl record -a -F 199 -d 60s -o hotplug.json >hotplug.txt 2>&1 &
+  record=$!
+  wait_for "a running session" 30 running
+  toggle_cpus &
+  toggler=$!
+  # The watchdog: a session of 60 s that has not ended after 180 s hangs.
+  wait_for "the end of the session" 180 sh -c "! kill -0 $record" || {
+    echo "hung" >>hotplug.txt
+    dmesg | tail -n 50 >>hotplug.log
+    kill -9 $record
+  }
+  wait $record
+  echo "exit code $?" >>hotplug.txt
+  rm -f /tmp/toggling
+  wait $toggler
+  kill $forker
+  wait $forker
+  stop_daemon
+  for file in hotplug.txt hotplug.json hotplug.log hotplug-toggles.txt fork-storm.txt; do
+    put $file
+  done
+}
