@@ -16,7 +16,12 @@ void DeferredSamples::Add(PendingSample sample) {
   ++size_;
 }
 
-std::vector<PendingSample> DeferredSamples::Answer(int32_t tid, uint64_t cookie) {
+std::vector<PendingSample> DeferredSamples::Answer(int32_t tid, uint64_t cookie,
+                                                   std::span<const uint64_t> user) {
+  if (last_answers_.size() >= kMaxAnswers && !last_answers_.contains(tid)) last_answers_.clear();
+  LastOfTask& last = last_answers_[tid];
+  last.cookie = cookie;
+  last.user.assign(user.begin(), user.end());
   const auto found = by_key_.find(Key(tid, cookie));
   if (found == by_key_.end()) return {};
   std::vector<PendingSample> samples = std::move(found->second->samples);
@@ -24,6 +29,12 @@ std::vector<PendingSample> DeferredSamples::Answer(int32_t tid, uint64_t cookie)
   by_key_.erase(found);
   size_ -= samples.size();
   return samples;
+}
+
+const std::vector<uint64_t>* DeferredSamples::LastAnswer(int32_t tid, uint64_t cookie) const {
+  const auto found = last_answers_.find(tid);
+  const bool same = found != last_answers_.end() && found->second.cookie == cookie;
+  return same ? &found->second.user : nullptr;
 }
 
 std::vector<PendingSample> DeferredSamples::Expire(uint64_t now_ns) {

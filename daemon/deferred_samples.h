@@ -1,7 +1,8 @@
 // Samples that wait for the kernel's deferred user call chain.
 //
 // The kernel part of a sample comes with a cookie; the user part comes later, once, on whatever CPU
-// the task then returns to user mode, and belongs to every sample of that task with that cookie.
+// the task then returns to user mode, and belongs to every sample of that task with that cookie:
+// also to those taken in the kernel's last steps, after it gave the answer.
 // What is not answered in time, or exceeds the cap, is delivered without its user part and counted
 // by its verdict: never dropped.
 //
@@ -12,6 +13,8 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -38,12 +41,17 @@ class DeferredSamples {
   static constexpr uint64_t kTimeoutNs = 2'000'000'000;
 
   void Add(PendingSample sample);
-  // The samples that asked with this cookie, oldest first.
-  std::vector<PendingSample> Answer(int32_t tid, uint64_t cookie);
+  // The samples that asked with this cookie, oldest first. Remembers the answer.
+  std::vector<PendingSample> Answer(int32_t tid, uint64_t cookie, std::span<const uint64_t> user);
+  // The task's last answer if it was to this cookie; nullptr: it is still to come. Valid until the
+  // next Answer().
+  const std::vector<uint64_t>* LastAnswer(int32_t tid, uint64_t cookie) const;
   // Those that waited too long at `now_ns`, or all of them (now_ns = UINT64_MAX), or those over the
   // cap; oldest first.
   std::vector<PendingSample> Expire(uint64_t now_ns);
   size_t size() const { return size_; }
+  // Threads whose last answer is remembered, of up to 4 KiB each; beyond it all are forgotten.
+  static constexpr size_t kMaxAnswers = 4096;
 
  private:
   using Key = std::pair<int32_t, uint64_t>;
@@ -54,6 +62,12 @@ class DeferredSamples {
   std::list<Waiting> by_age_;  // by their first sample's time
   absl::flat_hash_map<Key, std::list<Waiting>::iterator> by_key_;
   size_t size_ = 0;
+
+  struct LastOfTask {
+    uint64_t cookie = 0;
+    std::vector<uint64_t> user;
+  };
+  absl::flat_hash_map<int32_t, LastOfTask> last_answers_;  // by tid
 };
 
 }  // namespace lbrd::daemon

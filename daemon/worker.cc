@@ -65,14 +65,19 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event) {
   current_.tid = record.who.tid;
   resolver_.Resolve(record, how.resolve, process, &current_.stack);
   if (current_.stack.deferred) {
-    deferred_.Add(current_);
-    return;
+    const std::vector<uint64_t>* user = deferred_.LastAnswer(current_.tid, current_.stack.cookie);
+    if (user == nullptr) {
+      deferred_.Add(current_);
+      return;
+    }
+    resolver_.CompleteDeferred(*user, process, &current_.stack);
   }
   Finish(current_, process);
 }
 
 void Worker::HandleAnswer(const pmu::CallchainDeferredRecord& record) {
-  FinishPending(deferred_.Answer(record.who.tid, record.cookie), record.ips, /*answered=*/true);
+  FinishPending(deferred_.Answer(record.who.tid, record.cookie, record.ips), record.ips,
+                /*answered=*/true);
 }
 
 void Worker::FinishPending(std::vector<PendingSample> pending, std::span<const uint64_t> user,

@@ -29,10 +29,10 @@ TEST(DeferredSamples, AnswersAllSamplesOfACookieOnce) {
   deferred.Add(Waiting(7, 200, 2));
   deferred.Add(Waiting(7, 100, 3));
   EXPECT_EQ(deferred.size(), 3u);
-  EXPECT_EQ(Times(deferred.Answer(7, 100)), (T{1, 3}));
+  EXPECT_EQ(Times(deferred.Answer(7, 100, {})), (T{1, 3}));
   EXPECT_EQ(deferred.size(), 1u);
-  EXPECT_TRUE(deferred.Answer(7, 100).empty());
-  EXPECT_EQ(Times(deferred.Answer(7, 200)), T{2});
+  EXPECT_TRUE(deferred.Answer(7, 100, {}).empty());
+  EXPECT_EQ(Times(deferred.Answer(7, 200, {})), T{2});
   EXPECT_EQ(deferred.size(), 0u);
 }
 
@@ -40,9 +40,36 @@ TEST(DeferredSamples, TellsTasksWithTheSameCookieApart) {
   DeferredSamples deferred;
   deferred.Add(Waiting(7, 100, 1));
   deferred.Add(Waiting(8, 100, 2));
-  EXPECT_TRUE(deferred.Answer(9, 100).empty());
-  EXPECT_EQ(Times(deferred.Answer(8, 100)), T{2});
-  EXPECT_EQ(Times(deferred.Answer(7, 100)), T{1});
+  EXPECT_TRUE(deferred.Answer(9, 100, {}).empty());
+  EXPECT_EQ(Times(deferred.Answer(8, 100, {})), T{2});
+  EXPECT_EQ(Times(deferred.Answer(7, 100, {})), T{1});
+}
+
+TEST(DeferredSamples, RemembersTheLastAnswerOfEachTask) {
+  DeferredSamples deferred;
+  EXPECT_EQ(deferred.LastAnswer(7, 100), nullptr);
+  const std::vector<uint64_t> first = {0xa, 0xb};
+  const std::vector<uint64_t> second = {0xc};
+  deferred.Answer(7, 100, first);
+  deferred.Answer(8, 300, second);
+  ASSERT_NE(deferred.LastAnswer(7, 100), nullptr);
+  EXPECT_EQ(*deferred.LastAnswer(7, 100), first);
+  EXPECT_EQ(deferred.LastAnswer(7, 300), nullptr);
+  deferred.Answer(7, 200, second);
+  EXPECT_EQ(deferred.LastAnswer(7, 100), nullptr);
+  EXPECT_EQ(*deferred.LastAnswer(7, 200), second);
+}
+
+TEST(DeferredSamples, ForgetsAnswersBeyondItsCap) {
+  DeferredSamples deferred;
+  const auto cap = static_cast<int32_t>(DeferredSamples::kMaxAnswers);
+  for (int32_t tid = 0; tid < cap; ++tid) deferred.Answer(tid, 1, {});
+  EXPECT_NE(deferred.LastAnswer(0, 1), nullptr);
+  deferred.Answer(0, 2, {});  // known: nothing is forgotten
+  EXPECT_NE(deferred.LastAnswer(cap - 1, 1), nullptr);
+  deferred.Answer(cap, 1, {});
+  EXPECT_EQ(deferred.LastAnswer(0, 2), nullptr);
+  EXPECT_NE(deferred.LastAnswer(cap, 1), nullptr);
 }
 
 TEST(DeferredSamples, GivesUpOnWhatWaitsTooLongOldestFirst) {
@@ -54,8 +81,8 @@ TEST(DeferredSamples, GivesUpOnWhatWaitsTooLongOldestFirst) {
   EXPECT_TRUE(deferred.Expire(9 + timeout).empty());
   EXPECT_EQ(Times(deferred.Expire(20 + timeout)), (T{10, 20}));
   EXPECT_EQ(deferred.size(), 1u);
-  EXPECT_TRUE(deferred.Answer(7, 1).empty());  // too late
-  EXPECT_EQ(Times(deferred.Answer(9, 3)), T{30});
+  EXPECT_TRUE(deferred.Answer(7, 1, {}).empty());  // too late
+  EXPECT_EQ(Times(deferred.Answer(9, 3, {})), T{30});
 }
 
 TEST(DeferredSamples, WaitsForSamplesFromTheFuture) {
