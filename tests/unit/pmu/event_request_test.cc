@@ -7,6 +7,8 @@
 
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
+
 namespace lbrd::pmu {
 namespace {
 
@@ -52,12 +54,12 @@ TEST(SamplingAttr, LeavesTheHardwareIndexOutForOldKernels) {
   EXPECT_EQ(attr.branch_sample_type, 0xc801u);
 }
 
-TEST(SamplingAttr, AsksForDeferredChainsByBits38And39) {
+TEST(SamplingAttr, AsksForDeferredChainsByBit38) {
   const perf_event_attr deferred =
       BuildSamplingAttr(kCycles, {}, {.source = StackSource::kKernelDeferred});
   const perf_event_attr plain =
       BuildSamplingAttr(kCycles, {}, {.source = StackSource::kFramePointer});
-  EXPECT_EQ(Flags(deferred) ^ Flags(plain), uint64_t{1} << 38 | uint64_t{1} << 39);
+  EXPECT_EQ(Flags(deferred) ^ Flags(plain), uint64_t{1} << 38);
   EXPECT_EQ(Flags(plain) >> 38, 0u);
   EXPECT_EQ(deferred.exclude_callchain_user, 0u);
   EXPECT_EQ(deferred.sample_type, kOfEverySample);
@@ -170,6 +172,16 @@ TEST(SideBandAttr, CarriesWhatMustBeKnownOfProcesses) {
   EXPECT_EQ(attr.clockid, CLOCK_MONOTONIC);
 }
 
+TEST(SideBandAttr, ReceivesDeferredChainsByBit39WhereTheyAreAskedFor) {
+  const perf_event_attr plain = BuildSideBandAttr(true, true);
+  for (const StackSource source : {StackSource::kKernelDeferred, StackSource::kFramePointer}) {
+    perf_event_attr attr = plain;
+    ReceiveDeferredChains(BuildSamplingAttr(kCycles, {}, {.source = source}), &attr);
+    EXPECT_EQ(Flags(attr) ^ Flags(plain),
+              source == StackSource::kKernelDeferred ? uint64_t{1} << 39 : 0u);
+  }
+}
+
 TEST(SideBandAttr, LeavesOutWhatOldKernelsDoNotKnow) {
   const perf_event_attr attr = BuildSideBandAttr(/*build_ids=*/false, /*read_lost=*/false);
   EXPECT_EQ(attr.build_id, 0u);
@@ -195,7 +207,78 @@ TEST(DescribeAttr, NamesWhatIsSetAndNothingElse) {
   EXPECT_THAT(lbr, Not(HasSubstr("sample_stack_user")));
   const std::string deferred =
       DescribeAttr(BuildSamplingAttr(kCycles, {}, {.source = StackSource::kKernelDeferred}));
-  EXPECT_THAT(deferred, HasSubstr("defer_callchain=1 defer_output=1"));
+  EXPECT_THAT(deferred, HasSubstr("defer_callchain=1"));
+}
+
+TEST(DescribeAttr, LeavesNothingOut) {
+  // Every field at a value of its own, so that none can stand in for another.
+  perf_event_attr attr;
+  std::memset(&attr, 0xff, sizeof(attr));
+  attr.freq = 0;
+  const std::string all = DescribeAttr(attr);
+  for (const char* field : {"type",
+                            "config",
+                            "config1",
+                            "config2",
+                            "sample_period",
+                            "sample_type",
+                            "read_format",
+                            "disabled",
+                            "inherit",
+                            "pinned",
+                            "exclusive",
+                            "exclude_user",
+                            "exclude_kernel",
+                            "exclude_hv",
+                            "exclude_idle",
+                            "mmap",
+                            "comm",
+                            "inherit_stat",
+                            "enable_on_exec",
+                            "task",
+                            "watermark",
+                            "precise_ip",
+                            "mmap_data",
+                            "sample_id_all",
+                            "exclude_host",
+                            "exclude_guest",
+                            "exclude_callchain_kernel",
+                            "exclude_callchain_user",
+                            "mmap2",
+                            "comm_exec",
+                            "use_clockid",
+                            "context_switch",
+                            "write_backward",
+                            "namespaces",
+                            "ksymbol",
+                            "bpf_event",
+                            "aux_output",
+                            "cgroup",
+                            "text_poke",
+                            "build_id",
+                            "inherit_thread",
+                            "remove_on_exec",
+                            "sigtrap",
+                            "defer_callchain",
+                            "defer_output",
+                            "wakeup_watermark",
+                            "bp_type",
+                            "branch_sample_type",
+                            "sample_regs_user",
+                            "sample_stack_user",
+                            "clockid",
+                            "sample_regs_intr",
+                            "aux_watermark",
+                            "sample_max_stack",
+                            "aux_sample_size",
+                            "sig_data"}) {
+    EXPECT_THAT(absl::StrCat(" ", all), HasSubstr(absl::StrCat(" ", field, "=")));
+  }
+  EXPECT_EQ(DescribeAttr(perf_event_attr{}), "type=0");
+  EXPECT_EQ(DescribeAttr(BuildSideBandAttr(true, true)),
+            "type=1 config=0x9 sample_type=0x10086 read_format=0x17 disabled=1 exclude_kernel=1 "
+            "mmap=1 comm=1 task=1 sample_id_all=1 mmap2=1 comm_exec=1 use_clockid=1 ksymbol=1 "
+            "build_id=1 clockid=1");
 }
 
 }  // namespace
