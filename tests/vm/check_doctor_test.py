@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Tests of check_doctor.py, check_deferred.py and check_hotplug.py: what is wrong must be seen."""
+
+import copy
+import unittest
+
+import check_deferred
+import check_doctor
+import check_hotplug
+
+
+def answer(kernel, lbr):
+    survives = kernel >= (6, 15)
+    return {
+        "probes": [{"name": name, "verdict": f"PROBE_VERDICT_{verdict}", "why": ""}
+                   for name, verdict in check_doctor.wanted(kernel, lbr).items()],
+        "lbr_depth": 0 if lbr == "none" else 32,
+        "stacks": "this kernel keeps each thread's\nLBR" if survives
+                  else "this kernel clears LBR at each context switch",
+    }
+
+
+def text(code, survives=True):
+    line = "LBR survives context switches" if survives else "LBR is lost at context switches"
+    return f"ok lbr-over-switches {line}\nexit code {code}\n"
+
+
+class Doctor(unittest.TestCase):
+    def problems(self, kernel=(6, 19), lbr="arch", code=0, left=("0", "0"), change=None, **kwargs):
+        given = answer(kernel, lbr)
+        if change:
+            change(given)
+        return list(check_doctor.problems(given, text(code, **kwargs), list(left), kernel, lbr))
+
+    def test_passes_what_is_right(self):
+        self.assertEqual(self.problems(), [])
+        self.assertEqual(self.problems((7, 2), "legacy"), [])
+        self.assertEqual(self.problems((6, 12), code=1, survives=False), [])
+        self.assertEqual(self.problems((6, 1), "legacy", code=1, survives=False), [])
+        self.assertEqual(self.problems((6, 19), "none", code=1), [])
+
+    def test_sees_what_is_wrong(self):
+        def verdict(name, to):
+            def change(given):
+                for probe in given["probes"]:
+                    if probe["name"] == name:
+                        probe["verdict"] = f"PROBE_VERDICT_{to}"
+            return change
+
+        self.assertTrue(self.problems(change=verdict("lbr-over-switches", "DEGRADED"), code=1))
+        self.assertTrue(self.problems((6, 12), code=1, survives=False,
+                                      change=verdict("lbr-over-switches", "OK")))
+        self.assertTrue(self.problems(change=lambda given: given["probes"].pop()))
+        self.assertTrue(self.problems(change=lambda given: given.update(lbr_depth=16)))
+        self.assertTrue(self.problems(change=lambda given: given.update(stacks="")))
+        self.assertTrue(self.problems(survives=False))
+        self.assertTrue(self.problems(code=1))
+        self.assertTrue(self.problems(left=("1", "0")))
+        self.assertTrue(self.problems(left=("0", "1")))
+
+
+class Deferred(unittest.TestCase):
+    def test_counts_the_demo_only(self):
+        def sample(reason, *sources, comm="demo-parse"):
+            return {"comm": comm, "verdict": {"reason": reason},
+                    "stack": [{"source": source} for source in sources]}
+
+        self.assertEqual(check_deferred.count([
+            sample("", "sampled_ip", "kernel_deferred"),
+            sample("", "kernel", "sampled_ip"),
+            sample("deferred_missing", "kernel"),
+            sample("frame_pointers_only", "sampled_ip", "frame_pointer"),
+            sample("", "kernel"),
+            sample("deferred_missing", "kernel", comm="sshd"),
+        ]), (2, 1, 1))
+
+    def test_holds_the_account_together(self):
+        stats = {"samples_generated": "10", "samples_seen": "9", "samples_lost": "1",
+                 "samples_delivered": "7", "samples_dropped": [{"name": "x", "value": "2"}]}
+        self.assertIsNone(check_deferred.unbalanced(stats))
+        for name in ("samples_generated", "samples_delivered"):
+            self.assertTrue(check_deferred.unbalanced(dict(stats, **{name: "5"})))
+
+
+class Hotplug(unittest.TestCase):
+    SESSION = {"state": "SESSION_STATE_STOPPED", "notes": ["CPU 3 was offline for 2 s"],
+               "stats": {"samples_generated": "10", "samples_seen": "10", "samples_delivered": "10"}}
+
+    def test_passes_what_is_right_and_sees_what_is_wrong(self):
+        right = (self.SESSION, "exit code 0\n", [100, 100], 20000)
+        self.assertEqual(list(check_hotplug.problems(*right)), [])
+        wrong = copy.deepcopy(self.SESSION)
+        wrong["stats"]["samples_seen"] = "9"
+        for given in (
+            (wrong, *right[1:]),
+            (dict(self.SESSION, notes=[]), *right[1:]),
+            (dict(self.SESSION, state="SESSION_STATE_FAILED"), *right[1:]),
+            (self.SESSION, "hung\nexit code 137\n", *right[2:]),
+            (*right[:2], [100, 3], 20000),
+            (*right[:3], 10),
+        ):
+            self.assertTrue(list(check_hotplug.problems(*given)), given)
+
+
+if __name__ == "__main__":
+    unittest.main()
