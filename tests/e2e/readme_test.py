@@ -53,7 +53,9 @@ class Readme(unittest.TestCase):
                         continue
                     done = subprocess.run(words, env=environment, cwd=folder, capture_output=True,
                                           text=True, timeout=120)
-                    self.assertEqual(done.returncode, 0, done.stderr)
+                    # doctor has a code for machines that are not perfect.
+                    allowed = (0, 1) if "doctor" in words else (0,)
+                    self.assertIn(done.returncode, allowed, done.stderr)
                     if "-o" in words:
                         written = pathlib.Path(folder) / words[words.index("-o") + 1]
                         self.assertGreater(written.stat().st_size, 1000)

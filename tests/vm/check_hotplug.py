@@ -33,8 +33,9 @@ def problems(session, text, toggles, forks):
         yield f"CPUs went off {toggles[0]} and on {toggles[1]} times: too few to tell"
     if forks < 1000:
         yield f"only {forks} forks: too few to tell"
-    if not any("offline" in note or "CPU" in note for note in session.get("notes", [])):
-        yield "the session does not tell of its gaps: its notes name no CPU"
+    told = any(value for key, value in {**session, **session["stats"]}.items() if "gap" in key)
+    if not told and not any("offline" in note for note in session.get("notes", [])):
+        yield "the session does not tell of its gaps"
 
 
 def main():
