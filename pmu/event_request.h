@@ -53,7 +53,8 @@ perf_event_attr BuildSideBandAttr(bool build_ids, bool read_lost);
 
 // Where `sampling` puts user chains off until the way back to user mode: makes the side-band event
 // of the same ring receive them. The kernel hands them to events that carry mappings or names, so
-// the sampling event itself would get none on a whole CPU; and of two receivers both would get each.
+// the sampling event itself would get none on a whole CPU; and of two receivers both would get
+// each.
 void ReceiveDeferredChains(const perf_event_attr& sampling, perf_event_attr* side_band);
 
 // An attr as text, one "field=value" per set field, for people and for tests.
