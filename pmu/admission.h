@@ -27,6 +27,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -131,7 +132,7 @@ class Admission {
   SlotAccount counters_ ABSL_GUARDED_BY(sem_);
   SlotAccount breakpoints_ ABSL_GUARDED_BY(sem_);
   const std::array<ResourceAccount*, kResources> accounts_;  // these, by Resource
-  absl::flat_hash_map<uint64_t, Use> cpu_uses_ ABSL_GUARDED_BY(sem_);
+  std::map<uint64_t, Use> cpu_uses_ ABSL_GUARDED_BY(sem_);  // the oldest first
   uint64_t next_cpu_id_ ABSL_GUARDED_BY(sem_) = 1;
   const std::unique_ptr<Shard[]> shards_;
 };
