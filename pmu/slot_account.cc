@@ -25,7 +25,7 @@ std::optional<int32_t> SlotAccount::BlockedForTask(const TaskUses& task, const U
     if (TooMany(pinned_[cpu] + everywhere + bound + wanted.slots)) return cpu;
   }
   // On the CPUs just seen this is less than it was; on all others it is what counts.
-  if (TooMany(cpus_with_.Largest() + everywhere + wanted.slots)) {
+  if (TooMany(largest_pinned_ + everywhere + wanted.slots)) {
     return static_cast<int32_t>(std::max_element(pinned_.begin(), pinned_.end()) - pinned_.begin());
   }
   return std::nullopt;
@@ -62,6 +62,7 @@ void SlotAccount::CountCpu(const Use& use, bool in) {
     pinned_[cpu] += in ? use.slots : -use.slots;
     cpus_with_.Move(before, pinned_[cpu]);
   }
+  largest_pinned_ = cpus_with_.Largest();
 }
 
 bool SlotAccount::Competes(const Use& held, const Use& wanted) const {
@@ -77,7 +78,7 @@ bool SlotAccount::idle() const {
   for (int32_t cpu = 0; cpu < cpus_; ++cpu) {
     if (pinned_[cpu] != 0 || !tasks_on_[cpu].empty()) return false;
   }
-  return cpus_with_.empty() && tasks_everywhere_.empty();
+  return cpus_with_.empty() && largest_pinned_ == 0 && tasks_everywhere_.empty();
 }
 
 }  // namespace lbrd::pmu

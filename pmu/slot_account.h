@@ -43,7 +43,8 @@ class SlotAccount : public ResourceAccount {
   const int slots_;
   const int32_t cpus_;
   std::vector<int32_t> pinned_;                // by CPU: slots of uses of the CPU
-  SlotHistogram cpus_with_;                    // the same as a histogram, for its largest
+  SlotHistogram cpus_with_;                    // the same as a histogram
+  int largest_pinned_ = 0;                     // its largest, for every task to read
   std::unique_ptr<SlotHistogram[]> tasks_on_;  // by CPU: tasks with uses bound to it
   SlotHistogram tasks_everywhere_;             // tasks with unbound uses, those alone
 };

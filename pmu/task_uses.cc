@@ -16,6 +16,7 @@ int TaskUses::Bound(Resource resource, int32_t cpu) const {
 
 std::vector<std::pair<int32_t, int>> TaskUses::BoundCpus(Resource resource) const {
   std::vector<std::pair<int32_t, int>> bound;
+  if (bound_ == 0) return bound;  // most have none
   for (const Use& use : list_) {
     if (use.resource == resource && use.cpu != kEveryCpu) bound.emplace_back(use.cpu, use.slots);
   }
@@ -34,6 +35,7 @@ std::vector<std::pair<int32_t, int>> TaskUses::BoundCpus(Resource resource) cons
 
 void TaskUses::Add(Use use) {
   if (list_.empty()) list_.reserve(4);
+  if (use.cpu != kEveryCpu) ++bound_;
   list_.push_back(std::move(use));
 }
 
@@ -43,6 +45,7 @@ Use TaskUses::Remove(uint64_t id) {
   Use use = std::move(*found);
   if (found != list_.end() - 1) *found = std::move(list_.back());
   list_.pop_back();
+  if (use.cpu != kEveryCpu) --bound_;
   return use;
 }
 

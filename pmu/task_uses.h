@@ -61,6 +61,7 @@ class TaskUses {
 
  private:
   std::vector<Use> list_;
+  size_t bound_ = 0;  // uses of one CPU
 };
 
 }  // namespace lbrd::pmu
