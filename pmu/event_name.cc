@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "pmu/breakpoint_name.h"
 
 namespace lbrd::pmu {
 namespace {
@@ -23,6 +24,7 @@ bool EventCode::clock() const {
 }
 
 absl::StatusOr<EventCode> FindEvent(const std::string& name) {
+  if (IsBreakpointName(name)) return ParseBreakpoint(name);
   if (const int result = InitializeOnce(); result != PFM_SUCCESS) {
     return absl::InternalError(absl::StrCat("libpfm4 does not start: ", pfm_strerror(result)));
   }

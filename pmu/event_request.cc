@@ -79,9 +79,12 @@ perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& req
   attr.config = code.config;
   attr.config1 = code.config1;
   attr.config2 = code.config2;
+  attr.bp_type = code.breakpoint_type;
   attr.sample_type = kEveryRecord | PERF_SAMPLE_IP | PERF_SAMPLE_PERIOD | PERF_SAMPLE_CALLCHAIN;
   if (request.period != 0) {
     attr.sample_period = request.period;
+  } else if (code.breakpoint() && request.frequency_hz == 0) {
+    attr.sample_period = 1;
   } else {
     attr.freq = 1;
     attr.sample_freq = request.frequency_hz != 0 ? request.frequency_hz : kDefaultFrequencyHz;
@@ -154,6 +157,9 @@ std::string DescribeAttr(const perf_event_attr& attr) {
   const uint64_t flags = FlagWord(attr);
   absl::StrAppend(&text, "type=", attr.type);
   add("config", attr.config, true);
+  add("config1", attr.config1, true);
+  add("config2", attr.config2, true);
+  add("bp_type", attr.bp_type);
   add(attr.freq ? "sample_freq" : "sample_period", attr.sample_period);
   add("sample_type", attr.sample_type, true);
   add("read_format", attr.read_format, true);

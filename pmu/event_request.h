@@ -25,7 +25,7 @@ inline constexpr uint16_t kMaxChainEntries = 127;
 
 struct EventRequest {
   std::string event;          // empty: the best this machine has
-  uint32_t frequency_hz = 0;  // 0 with period 0: kDefaultFrequencyHz
+  uint32_t frequency_hz = 0;  // 0 with period 0: kDefaultFrequencyHz; of breakpoints: every hit
   uint64_t period = 0;        // excludes frequency_hz
   bool best_source = true;    // take the ladder from the top, ignoring `source`
   StackSource source = StackSource::kLbr;

@@ -25,8 +25,8 @@ int TryOpen(Kernel& kernel, const perf_event_attr& attr) {
 int TrySource(Kernel& kernel, const EventCode& code, const EventRequest& request,
               StackSource source, perf_event_attr* attr) {
   int error = 0;
-  // Exact IPs exist for hardware events only. Software ones ignore the bits; ask for none.
-  for (int precise = code.software() ? 0 : 3; precise >= 0; --precise) {
+  // Exact IPs exist for hardware events only. Others ignore the bits; ask for none.
+  for (int precise = code.software() || code.breakpoint() ? 0 : 3; precise >= 0; --precise) {
     for (const bool read_lost : {true, false}) {
       for (const bool hw_index : {true, false}) {
         if (!hw_index && source != StackSource::kLbr) continue;
@@ -49,9 +49,10 @@ std::string ExplainRefusal(StackSource source, const EventCode& code, int error)
   const std::string kernel_said = absl::StrCat(" (the kernel says: ", strerror(error), ")");
   switch (source) {
     case StackSource::kLbr:
-      if (code.software()) {
-        return absl::StrCat("'", code.name, "' is a software event, which carries no branch stack",
-                            kernel_said);
+      if (code.software() || code.breakpoint()) {
+        return absl::StrCat("'", code.name, "' is a ",
+                            code.breakpoint() ? "breakpoint" : "software event",
+                            ", which carries no branch stack", kernel_said);
       }
       if (error == ENOENT || error == ENODEV) {
         return absl::StrCat("no hardware PMU here", kernel_said);
@@ -126,11 +127,21 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
       return absl::ResourceExhaustedError(
           absl::StrCat(what, "the hardware is taken by another user"));
     case ENOSPC:
-      return absl::ResourceExhaustedError(absl::StrCat(what, "no free counter or breakpoint"));
+      // Ours are admitted before they are opened (pmu/admission.h): these are others'.
+      return absl::ResourceExhaustedError(absl::StrCat(
+          what, code.breakpoint()
+                    ? "no breakpoint is free; somebody outside lbrd (a debugger, perf) holds them"
+                    : "no free counter"));
     case EOVERFLOW:
       return absl::FailedPreconditionError(
           absl::StrCat(what, "call chains are limited; raise kernel.perf_event_max_stack to 127"));
     case EINVAL:
+      if (code.breakpoint()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            what,
+            "the kernel lets nobody break there; is it the kernel's address, with user mode "
+            "only (-u, :u)?"));
+      }
       return absl::InvalidArgumentError(
           absl::StrCat(what,
                        "the kernel does not take this combination; is the rate above "
