@@ -37,6 +37,7 @@ struct SamplingFlags {
   uint32_t stack_bytes = 0;
   std::string ring;
   bool user_only = false;
+  bool allow_multiplex = false;
   std::string duration;
 
   void AddTo(CLI::App& command);

@@ -40,6 +40,7 @@ void SamplingFlags::AddTo(CLI::App& command) {
   command.add_option("-p,--pid", pid, "a process, its threads, and what they fork");
   command.add_option("-e,--event", event,
                      "what to sample on, by libpfm4's name: cycles, cpu-clock, page-faults, …\n"
+                     "or who touches an address: mem:0x7ffe1230/8:rw\n"
                      "(default: cycles, or cpu-clock where there is no PMU)");
   command.add_option("-F,--frequency", frequency, "samples per second (default: 999)");
   command.add_option("-c,--count", count, "or: one sample every COUNT events");
@@ -50,6 +51,9 @@ void SamplingFlags::AddTo(CLI::App& command) {
                      "of each user stack, copied in dwarf mode (default: 16384)");
   command.add_option("--ring", ring, "ring buffer of each CPU, e.g. 512K (default: 8M)");
   command.add_flag("-u,--user-only", user_only, "leave out what happens in the kernel");
+  command.add_flag("--allow-multiplex", allow_multiplex,
+                   "where LBR or counters do not suffice for all sessions, take turns with\n"
+                   "the others instead of being refused");
   command.add_option("-d,--duration", duration,
                      "how long: 10s, 500ms, 2m (default: until stopped)");
 }
@@ -72,6 +76,7 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   spec.set_stack_mode(*mode);
   spec.set_stack_copy_bytes(stack_bytes);
   spec.set_user_only(user_only);
+  spec.set_allow_multiplex(allow_multiplex);
   if (!ring.empty()) {
     const absl::StatusOr<uint64_t> bytes = ParseBytes(ring);
     if (!bytes.ok()) return bytes.status();

@@ -18,6 +18,8 @@
 #include "daemon/server.h"
 #include "daemon/session_table.h"
 #include "daemon/target_files.h"
+#include "pmu/admission.h"
+#include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
 
 namespace lbrd::daemon {
@@ -64,8 +66,9 @@ int Run(const Flags& flags) {
   pmu::LinuxKernel kernel;
   TargetFiles files;
   unwind::BinaryCache binaries(&files);
+  pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   SessionTable sessions;
-  ProfilerService service(&kernel, &binaries, &sessions, flags.replay);
+  ProfilerService service(&kernel, &admission, &binaries, &sessions, flags.replay);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(flags.socket, &service);
   if (!server.ok()) {
     Log(LogLevel::kError, server.status().message());

@@ -37,7 +37,7 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
   if (!spec.ok()) return spec.status();
   absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id());
   if (!name.ok()) return name.status();
-  absl::StatusOr<SessionSource> source = OpenSessionSource(kernel_, *spec);
+  absl::StatusOr<SessionSource> source = OpenSessionSource(kernel_, admission_, *name, *spec);
   if (!source.ok()) {
     sessions_.Abandon(*name);
     return source.status();

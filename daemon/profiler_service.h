@@ -7,6 +7,7 @@
 #include "daemon/capabilities.h"
 #include "daemon/session_table.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
+#include "pmu/admission.h"
 #include "pmu/kernel.h"
 #include "unwind/binary.h"
 
@@ -16,9 +17,10 @@ class ProfilerService final : public v1::Profiler::Service {
  public:
   // `replay`: this daemon reads a recording for its one client, and touches no kernel events.
   // Borrows everything.
-  ProfilerService(pmu::Kernel* kernel, unwind::BinaryCache* binaries, SessionTable* sessions,
-                  bool replay)
+  ProfilerService(pmu::Kernel* kernel, pmu::Admission* admission, unwind::BinaryCache* binaries,
+                  SessionTable* sessions, bool replay)
       : kernel_(*kernel),
+        admission_(*admission),
         binaries_(*binaries),
         sessions_(*sessions),
         capabilities_(kernel, pmu::ForkSwitchingChild),
@@ -45,6 +47,7 @@ class ProfilerService final : public v1::Profiler::Service {
   absl::StatusOr<std::shared_ptr<Session>> Create(const v1::CreateSessionRequest& request);
 
   pmu::Kernel& kernel_;
+  pmu::Admission& admission_;
   unwind::BinaryCache& binaries_;
   SessionTable& sessions_;
   MachineCapabilities capabilities_;

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/recording_files.h"
+#include "daemon/session_admission.h"
+#include "pmu/breakpoint_name.h"
 #include "pmu/event_set.h"
 #include "pmu/perf_data.h"
 #include "pmu/probe.h"
@@ -61,9 +63,14 @@ pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
   return request;
 }
 
-absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, const v1::SessionSpec& spec) {
-  const absl::StatusOr<pmu::ChosenEvent> chosen = pmu::ChooseEvent(kernel, RequestOf(spec));
-  if (!chosen.ok()) return chosen.status();
+absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admission,
+                                       const std::string& name, const v1::SessionSpec& spec) {
+  SessionClaim claim{.session = name, .allow_multiplex = spec.allow_multiplex()};
+  if (spec.target().has_process()) claim.pid = spec.target().process().pid();
+  absl::StatusOr<AdmittedEvent> admitted =
+      ChooseAndAdmit(kernel, admission, claim, RequestOf(spec));
+  if (!admitted.ok()) return admitted.status();
+  const pmu::ChosenEvent* chosen = &admitted->event;
 
   pmu::EventTarget target;
   if (spec.target().has_process()) {
@@ -75,6 +82,8 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, const v1::SessionSpe
   if (!set.ok()) return set.status();
 
   SessionSource source;
+  source.grants = std::move(admitted->grants);
+  source.notes = TimeSharingNotes(source.grants);
   source.cpus = static_cast<uint32_t>((*set)->cpus());
   for (const pmu::SourceEvent& event : (*set)->events()) {
     source.events.push_back({.format = event.format,
@@ -217,7 +226,9 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
                                                    " is too high; at most ", kMaxFrequencyHz));
   }
   if (spec.frequency_hz() == 0 && spec.period() == 0) {
-    spec.set_frequency_hz(pmu::kDefaultFrequencyHz);
+    // A breakpoint's hits are few and each one counts.
+    pmu::IsBreakpointName(spec.event()) ? spec.set_period(1)
+                                        : spec.set_frequency_hz(pmu::kDefaultFrequencyHz);
   }
   if (spec.stack_copy_bytes() == 0) spec.set_stack_copy_bytes(pmu::kDefaultStackCopyBytes);
   if (spec.stack_copy_bytes() > pmu::kMaxStackCopyBytes || spec.stack_copy_bytes() % 8 != 0) {
@@ -237,8 +248,11 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
   return spec;
 }
 
-absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, const v1::SessionSpec& spec) {
-  return spec.target().has_recording() ? OpenRecording(kernel, spec) : OpenLive(kernel, spec);
+absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admission& admission,
+                                                const std::string& name,
+                                                const v1::SessionSpec& spec) {
+  return spec.target().has_recording() ? OpenRecording(kernel, spec)
+                                       : OpenLive(kernel, admission, name, spec);
 }
 
 }  // namespace lbrd::daemon

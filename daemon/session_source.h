@@ -9,8 +9,10 @@
 
 #include "absl/status/statusor.h"
 #include "daemon/kernel_names.h"
+#include "daemon/session_admission.h"
 #include "daemon/worker.h"
 #include "lbrd/v1/session.pb.h"
+#include "pmu/admission.h"
 #include "pmu/kernel.h"
 #include "pmu/record_source.h"
 #include "pmu/record_writer.h"
@@ -20,6 +22,8 @@
 namespace lbrd::daemon {
 
 struct SessionSource {
+  // Of scarce hardware, to be given back once the events of `records` are closed: so they go last.
+  Grants grants;
   std::unique_ptr<pmu::RecordSource> records;
   std::vector<WorkerEvent> events;
   std::vector<v1::SessionEvent> described;  // for people
@@ -37,8 +41,11 @@ struct SessionSource {
 // The spec with its defaults filled in, or what is wrong with it.
 absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay);
 
-// Opens what a (checked) spec asks for; nothing is counted yet. `kernel` must outlive the source.
-absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, const v1::SessionSpec& spec);
+// Opens what a (checked) spec asks for, for the session `name`; nothing is counted yet. `kernel`
+// and `admission` must outlive the source.
+absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admission& admission,
+                                                const std::string& name,
+                                                const v1::SessionSpec& spec);
 
 v1::StackMode ProtoMode(pmu::StackSource source);
 

@@ -38,6 +38,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "pmu/admission_limits.h"
 #include "pmu/admission_refusal.h"
 #include "pmu/filter_account.h"
 #include "pmu/percpu_rwsem.h"
@@ -45,12 +46,6 @@
 #include "pmu/task_uses.h"
 
 namespace lbrd::pmu {
-
-struct AdmissionLimits {
-  int32_t cpus = 1;     // possible CPUs: 0 to cpus - 1, whether online or not
-  int breakpoints = 4;  // of each CPU: four on x86
-  int counters = 0;     // of each CPU; 0: not known, so that all fit
-};
 
 struct AdmissionRequest {
   Resource resource = Resource::kBreakpoints;
@@ -132,7 +127,7 @@ class Admission {
   SlotAccount counters_ ABSL_GUARDED_BY(sem_);
   SlotAccount breakpoints_ ABSL_GUARDED_BY(sem_);
   const std::array<ResourceAccount*, kResources> accounts_;  // these, by Resource
-  std::map<uint64_t, Use> cpu_uses_ ABSL_GUARDED_BY(sem_);  // the oldest first
+  std::map<uint64_t, Use> cpu_uses_ ABSL_GUARDED_BY(sem_);   // the oldest first
   uint64_t next_cpu_id_ ABSL_GUARDED_BY(sem_) = 1;
   const std::unique_ptr<Shard[]> shards_;
 };

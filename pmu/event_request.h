@@ -42,8 +42,8 @@ struct AttrVariant {
 };
 
 // The sampling event's attr, disabled. Every record carries IDENTIFIER, IP, TID, TIME
-// (CLOCK_MONOTONIC), CPU and PERIOD; what else, depends on the source (see the definition, which
-// gives each bit's reason).
+// (CLOCK_MONOTONIC), CPU and, but for breakpoints of a fixed period, PERIOD; what else, depends on
+// the source (see the definition, which gives each bit's reason).
 perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& request,
                                   const AttrVariant& variant);
 

@@ -103,7 +103,10 @@ TEST(BreakpointAttr, SamplesEveryHitUnlessToldOtherwise) {
   EXPECT_EQ(attr.sample_period, 1u);
   EXPECT_EQ(attr.exclude_kernel, 1u);
   EXPECT_THAT(DescribeAttr(attr), HasSubstr("config1=0x7ffe1230 config2=0x8 bp_type=2"));
+  // With PERIOD in the sample the kernel would take no notice of a period of 10.
   EXPECT_EQ(BuildSamplingAttr(code, {.period = 10}, {}).sample_period, 10u);
+  EXPECT_EQ(BuildSamplingAttr(code, {.period = 10}, {}).sample_type & PERF_SAMPLE_PERIOD, 0u);
+  EXPECT_NE(BuildSamplingAttr(code, {.frequency_hz = 50}, {}).sample_type & PERF_SAMPLE_PERIOD, 0u);
   EXPECT_EQ(BuildSamplingAttr(code, {.frequency_hz = 50}, {}).freq, 1u);
 }
 

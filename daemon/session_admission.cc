@@ -1,0 +1,127 @@
+#include "daemon/session_admission.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "pmu/breakpoint_name.h"
+
+namespace lbrd::daemon {
+namespace {
+
+// The thread's start, field 22 of /proc/PID/task/TID/stat, or 0. The name in field 2 may hold
+// anything, so fields are counted from its closing bracket.
+uint64_t StartTime(pmu::Kernel& kernel, const std::string& folder, int32_t tid) {
+  const absl::StatusOr<std::string> stat =
+      kernel.ReadFile(absl::StrCat(folder, "/", tid, "/stat"), 4096);
+  if (!stat.ok()) return 0;
+  const size_t name_end = stat->rfind(')');
+  if (name_end == std::string::npos) return 0;
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(*stat).substr(name_end + 1), ' ', absl::SkipEmpty());
+  uint64_t start = 0;
+  if (fields.size() < 20 || !absl::SimpleAtoi(fields[19], &start)) return 0;
+  return start;
+}
+
+std::vector<pmu::TaskId> ThreadsOf(pmu::Kernel& kernel, int32_t pid) {
+  const std::string folder = absl::StrCat("/proc/", pid, "/task");
+  const absl::StatusOr<std::vector<int32_t>> tids = kernel.ListNumbers(folder);
+  std::vector<pmu::TaskId> threads;
+  // A process that has gone is found out, and told, by whoever opens its events.
+  if (!tids.ok()) return threads;
+  for (const int32_t tid : *tids) {
+    threads.push_back({.tid = tid, .start_time = StartTime(kernel, folder, tid)});
+  }
+  return threads;
+}
+
+}  // namespace
+
+std::vector<pmu::AdmissionRequest> ScarceNeeds(const pmu::EventCode& code,
+                                               const perf_event_attr& attr) {
+  std::vector<pmu::AdmissionRequest> needs;
+  const bool counter = code.type == PERF_TYPE_HARDWARE || code.type == PERF_TYPE_HW_CACHE ||
+                       code.type == PERF_TYPE_RAW;
+  if (code.breakpoint()) needs.push_back({.resource = pmu::Resource::kBreakpoints});
+  if (counter) needs.push_back({.resource = pmu::Resource::kCounters});
+  if ((attr.sample_type & PERF_SAMPLE_BRANCH_STACK) != 0) {
+    needs.push_back({.resource = pmu::Resource::kLbr, .filter = attr.branch_sample_type});
+  }
+  return needs;
+}
+
+absl::StatusOr<Grants> AdmitEvent(pmu::Kernel& kernel, pmu::Admission& admission,
+                                  const SessionClaim& claim, const pmu::EventCode& code,
+                                  const perf_event_attr& attr) {
+  Grants grants;
+  const std::vector<pmu::AdmissionRequest> needs = ScarceNeeds(code, attr);
+  if (needs.empty()) return grants;
+  std::vector<pmu::AdmissionRequest> places;
+  if (claim.pid.has_value()) {
+    for (const pmu::TaskId& thread : ThreadsOf(kernel, *claim.pid)) {
+      places.push_back({.task = thread});
+    }
+  } else if (claim.cpus.empty()) {
+    places.push_back({.cpu = pmu::kEveryCpu});
+  } else {
+    for (const int32_t cpu : claim.cpus) places.push_back({.cpu = cpu});
+  }
+  for (const pmu::AdmissionRequest& place : places) {
+    for (pmu::AdmissionRequest request : needs) {
+      request.task = place.task;
+      request.cpu = place.cpu;
+      request.allow_multiplex = claim.allow_multiplex;
+      request.holder = claim.session;
+      absl::StatusOr<pmu::Admission::Grant> grant = admission.Admit(std::move(request));
+      if (!grant.ok()) return grant.status();
+      grants.push_back(*std::move(grant));
+    }
+  }
+  return grants;
+}
+
+absl::StatusOr<AdmittedEvent> ChooseAndAdmit(pmu::Kernel& kernel, pmu::Admission& admission,
+                                             const SessionClaim& claim,
+                                             const pmu::EventRequest& request) {
+  if (pmu::IsBreakpointName(request.event)) {
+    const absl::StatusOr<pmu::EventCode> code = pmu::FindEvent(request.event);
+    if (!code.ok()) return code.status();
+    // Whether it fits at all: the trial below takes a slot of the same kind, and would be refused
+    // by the kernel without a word of who holds them.
+    const absl::StatusOr<Grants> fits = AdmitEvent(kernel, admission, claim, *code, {});
+    if (!fits.ok()) return fits.status();
+  }
+  pmu::Admission::Grant trial;
+  if (pmu::IsBreakpointName(request.event)) {
+    absl::StatusOr<pmu::Admission::Grant> own =
+        admission.Admit({.task = pmu::TaskId{.tid = gettid()}, .holder = claim.session});
+    if (!own.ok()) return own.status();
+    trial = *std::move(own);
+  }
+  absl::StatusOr<pmu::ChosenEvent> chosen = pmu::ChooseEvent(kernel, request);
+  if (!chosen.ok()) return chosen.status();
+  trial.Release();
+  absl::StatusOr<Grants> grants = AdmitEvent(kernel, admission, claim, chosen->code, chosen->attr);
+  if (!grants.ok()) return grants.status();
+  return AdmittedEvent{*std::move(chosen), *std::move(grants)};
+}
+
+std::vector<std::string> TimeSharingNotes(const Grants& grants) {
+  std::vector<std::string> notes;
+  for (const pmu::Admission::Grant& grant : grants) {
+    if (grant.time_shared().empty()) continue;
+    std::string note =
+        absl::StrCat("takes turns on the hardware (--allow-multiplex): ", grant.time_shared());
+    if (std::find(notes.begin(), notes.end(), note) == notes.end()) {
+      notes.push_back(std::move(note));
+    }
+  }
+  return notes;
+}
+
+}  // namespace lbrd::daemon
