@@ -236,7 +236,7 @@ void PerfEvents::Mapped(int32_t cpu, Task* task, const SimMapping& mapping) {
   const std::string path = module != nullptr ? module->path : "//anon";
   ForListeners(cpu, task, /*task_only=*/false, [&](Event* event) {
     const perf_event_attr& attr = event->config->attr;
-    if (mapping.executable ? !attr.mmap : !attr.mmap_data) return;
+    if (mapping.executable ? !attr.mmap && !attr.mmap2 : !attr.mmap_data) return;
     std::vector<uint64_t> fields = {
         TwoWords(static_cast<uint32_t>(task->tgid()), static_cast<uint32_t>(task->tid)),
         mapping.start, mapping.end - mapping.start, mapping.file_offset};
