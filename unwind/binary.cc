@@ -77,8 +77,8 @@ void Binary::LoadUnwindInfo() const {
     // Made here, and put right behind the frames, where nothing that unwinding reads can stand.
     info.header_address = info.frames_address + info.frames.size();
     info.header = BuildEhFrameHeader(info.frames, info.frames_address, info.header_address);
-    // For the last function libunwind also reads the address of the next one, behind the table: there
-    // must be something, or that function has no call frame information.
+    // For the last function libunwind also reads the address of the next one, behind the table:
+    // there must be something, or that function has no call frame information.
     if (!info.header.empty()) info.header.resize(info.header.size() + sizeof(uint32_t));
   }
   if (!info.header.empty()) unwind_ = std::move(info);
