@@ -94,7 +94,9 @@ TEST_P(PipelineOnSim, DeliversTheTruth) {
       done.Notify();
     });
     // The pipeline's own waiting drives the machine.
-    while (kernel.Now() < 1'600'000'000) absl::SleepFor(absl::Milliseconds(1));
+    while (kernel.Now() < 1'600'000'000 && !done.HasBeenNotified()) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
     pipeline.RequestStop();
     done.WaitForNotification();
     pipeline.Join();
