@@ -1,5 +1,8 @@
 #include "daemon/task_slot.h"
 
+#include <sys/mman.h>
+
+#include <cstdlib>
 #include <new>
 
 namespace lbrd::daemon {
@@ -12,33 +15,24 @@ constexpr uint64_t kChange = uint64_t{1} << 32;
 
 TaskSlotStore::~TaskSlotStore() {
   RcuBarrier();
-  for (std::atomic<Chunk*>& chunk : chunks_) delete chunk.load(std::memory_order_relaxed);
-}
-
-TaskSlotStore::Chunk* TaskSlotStore::ChunkOf(TaskSlot* slot) {
-  return reinterpret_cast<Chunk*>(reinterpret_cast<uintptr_t>(slot) & ~(kChunkBytes - 1));
-}
-
-uint32_t TaskSlotStore::IndexOf(TaskSlot* slot) {
-  const Chunk* chunk = ChunkOf(slot);
-  return chunk->first + static_cast<uint32_t>(slot - chunk->slots.data());
-}
-
-TaskSlot* TaskSlotStore::At(uint32_t index) const {
-  Chunk* chunk = chunks_[index / kSlotsPerChunk].load(std::memory_order_acquire);
-  return &chunk->slots[index % kSlotsPerChunk];
+  for (std::atomic<Chunk*>& chunk : chunks_) std::free(chunk.load(std::memory_order_relaxed));
 }
 
 TaskSlot* TaskSlotStore::Take() {
   TaskSlot* slot = Pop();
   while (slot == nullptr && Grow()) slot = Pop();
+  if (slot == nullptr) return nullptr;
+  const uint32_t index = IndexOf(slot);
+  uint32_t used = end_of_used_.load();
+  while (used <= index && !end_of_used_.compare_exchange_weak(used, index + 1)) {
+  }
   return slot;
 }
 
 TaskSlot* TaskSlotStore::Pop() {
   uint64_t top = free_.load(std::memory_order_acquire);
   while ((top & kIndexMask) != 0) {
-    TaskSlot* slot = At(static_cast<uint32_t>(top & kIndexMask) - 1);
+    TaskSlot* slot = At(static_cast<uint32_t>(top & kIndexMask));
     // If another thread takes it meanwhile this is not its successor: the exchange fails then.
     const uint64_t rest = slot->next_free.load(std::memory_order_relaxed);
     if (free_.compare_exchange_weak(top, (top & ~kIndexMask) + kChange + rest,
@@ -53,24 +47,26 @@ void TaskSlotStore::Push(TaskSlot* first, TaskSlot* last) {
   uint64_t top = free_.load(std::memory_order_relaxed);
   do {
     last->next_free.store(static_cast<uint32_t>(top & kIndexMask), std::memory_order_relaxed);
-  } while (!free_.compare_exchange_weak(top, (top & ~kIndexMask) + kChange + IndexOf(first) + 1,
+  } while (!free_.compare_exchange_weak(top, (top & ~kIndexMask) + kChange + IndexOf(first),
                                         std::memory_order_acq_rel, std::memory_order_relaxed));
 }
 
 bool TaskSlotStore::Grow() {
-  auto* chunk = new (std::nothrow) Chunk;
-  if (chunk == nullptr) return false;
+  void* memory = std::aligned_alloc(kChunkBytes, kChunkBytes);
+  if (memory == nullptr) return false;
+  madvise(memory, kChunkBytes, MADV_HUGEPAGE);  // look-ups are spared most misses of the TLB
+  auto* chunk = new (memory) Chunk;
   size_t number = chunks_used_.load();
   do {
     if (number >= kMaxChunks) {
-      delete chunk;
+      std::free(chunk);
       return false;
     }
   } while (!chunks_used_.compare_exchange_weak(number, number + 1));
   chunk->store = this;
-  chunk->first = static_cast<uint32_t>(number * kSlotsPerChunk);
-  for (size_t i = 0; i + 1 < kSlotsPerChunk; ++i) {
-    chunk->slots[i].next_free = chunk->first + static_cast<uint32_t>(i) + 2;
+  chunk->number = static_cast<uint32_t>(number);
+  for (uint32_t i = 0; i + 1 < chunk->slots.size(); ++i) {
+    chunk->slots[i].next_free = IndexOf(&chunk->slots[i + 1]);
   }
   chunks_[number].store(chunk);
   Push(&chunk->slots.front(), &chunk->slots.back());

@@ -1,8 +1,9 @@
 // The place of one task in the task table, and the store of such places.
 //
-// A slot is 64 bytes in a chunk of 64 KiB, and its memory stays a slot's while the store lives: a
-// pointer to one can always be looked at. Whether it is still the same task's tells the generation.
-// A slot that was given back is used again after a grace period.
+// A slot is 64 bytes in a chunk of 2 MiB (one huge page, if the kernel gives them), and its memory
+// stays a slot's while the store lives: a pointer to one can always be looked at. Whether it is
+// still the same task's tells the generation. A slot that was given back is used again after a
+// grace period.
 //
 // All slots can be walked in the order they lie in memory, without a lock, while others come and
 // go: each task that is there during the whole walk is met once.
@@ -16,7 +17,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
 
 #include "daemon/rcu.h"
 #include "daemon/task_context.h"
@@ -35,7 +35,7 @@ struct alignas(64) TaskSlot {
   uint64_t start_ns = 0;
   int32_t tid = -1;
   int32_t tgid = -1;
-  std::atomic<uint32_t> next_free = 0;  // of a free slot: its successor's index + 1; 0: none
+  std::atomic<uint32_t> next_free = 0;  // of a free slot: its successor's index; 0: none
   rcu_head retired;
 
   static bool Live(uint64_t of_life) { return (of_life & kStateMask) == kLive; }
@@ -44,7 +44,7 @@ static_assert(sizeof(TaskSlot) == 64);
 
 class TaskSlotStore {
  public:
-  static constexpr size_t kChunkBytes = size_t{64} << 10;
+  static constexpr size_t kChunkBytes = size_t{2} << 20;
   static constexpr size_t kMaxSlots = size_t{4} << 20;
 
   TaskSlotStore() = default;
@@ -63,47 +63,57 @@ class TaskSlotStore {
   // Calls visit(TaskSlot&) for each slot, whatever its state, until it returns false.
   template <typename Visit>
   void ForEach(Visit visit) {
-    // Sequentially consistent, as the store in Grow(): a slot that went live before the caller's
+    // Sequentially consistent, as the store in Take(): a slot that went live before the caller's
     // last such store is met.
-    const size_t chunks = chunks_used_.load();
-    for (size_t i = 0; i < chunks; ++i) {
-      Chunk* chunk = chunks_[i].load(std::memory_order_acquire);
-      if (chunk == nullptr) continue;  // another thread is about to store it: nothing lives there
-      for (size_t slot = 0; slot < kSlotsPerChunk; ++slot) {
+    const uint32_t end = end_of_used_.load();
+    for (uint32_t first = 0; first < end; first += kSlotsPerChunk) {
+      const uint32_t end_in_chunk = std::min(end, first + kSlotsPerChunk);
+      for (uint32_t index = first + 1; index < end_in_chunk; ++index) {
         // Contexts lie anywhere in memory. A stale one here is no harm: nothing is read.
-        const size_t ahead = std::min(slot + kPrefetchAhead, kSlotsPerChunk - 1);
-        __builtin_prefetch(chunk->slots[ahead].context.load(std::memory_order_relaxed), 1);
-        if (!visit(chunk->slots[slot])) return;
+        const TaskSlot* ahead = At(std::min(index + kPrefetchAhead, end_in_chunk - 1));
+        __builtin_prefetch(ahead->context.load(std::memory_order_relaxed), 1);
+        if (!visit(*At(index))) return;
       }
     }
+  }
+
+  // The slots' numbers, of which 0 is none. Half as long as a pointer, for the table's buckets.
+  TaskSlot* At(uint32_t index) const {
+    Chunk* chunk = chunks_[index / kSlotsPerChunk].load(std::memory_order_acquire);
+    return reinterpret_cast<TaskSlot*>(chunk) + index % kSlotsPerChunk;
+  }
+  static uint32_t IndexOf(TaskSlot* slot) {
+    const Chunk* chunk = ChunkOf(slot);
+    return chunk->number * kSlotsPerChunk +
+           static_cast<uint32_t>(slot - reinterpret_cast<const TaskSlot*>(chunk));
   }
 
   size_t bytes() const { return chunks_used_.load(std::memory_order_relaxed) * kChunkBytes; }
 
  private:
-  // Aligned to its size, so that a slot's chunk is known by its address.
+  static constexpr uint32_t kSlotsPerChunk = kChunkBytes / sizeof(TaskSlot);
+  static constexpr size_t kMaxChunks = kMaxSlots / kSlotsPerChunk;
+  static constexpr uint32_t kPrefetchAhead = 12;  // slots; a miss takes as long as some visits
+  // Aligned to its size, so that a slot's chunk is known by its address. What stands in the place
+  // of slot 0 says whose it is.
   struct alignas(kChunkBytes) Chunk {
-    TaskSlotStore* store;
-    uint32_t first;  // index of its first slot
-    std::array<TaskSlot, kChunkBytes / sizeof(TaskSlot) - 1> slots;
+    alignas(sizeof(TaskSlot)) TaskSlotStore* store;
+    uint32_t number;
+    std::array<TaskSlot, kSlotsPerChunk - 1> slots;
   };
   static_assert(sizeof(Chunk) == kChunkBytes);
-  static constexpr size_t kSlotsPerChunk = std::tuple_size_v<decltype(Chunk::slots)>;
-  static constexpr size_t kPrefetchAhead = 12;  // slots; a miss takes as long as some visits
-  static constexpr size_t kMaxChunks = (kMaxSlots + kSlotsPerChunk - 1) / kSlotsPerChunk;
 
-  static Chunk* ChunkOf(TaskSlot* slot);
+  static Chunk* ChunkOf(TaskSlot* slot) {
+    return reinterpret_cast<Chunk*>(reinterpret_cast<uintptr_t>(slot) & ~(kChunkBytes - 1));
+  }
   static void ReturnRetired(rcu_head* head);
   bool Grow();
   TaskSlot* Pop();
   void Push(TaskSlot* first, TaskSlot* last);
-  static uint32_t IndexOf(TaskSlot* slot);
-  TaskSlot* At(uint32_t index) const;
 
   std::array<std::atomic<Chunk*>, kMaxChunks> chunks_ = {};
   std::atomic<size_t> chunks_used_ = 0;
-  // The stack of free slots: its top's index + 1 below, and above a count of its changes, which
-  // keeps a top that came back from being taken for one that never left.
+  std::atomic<uint32_t> end_of_used_ = 0;  // every slot that was ever taken has a smaller index
   alignas(64) std::atomic<uint64_t> free_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "daemon/task_table.h"
 
-#include <cstdlib>
+#include <sys/mman.h>
+
 #include <new>
 #include <utility>
 
@@ -22,10 +23,14 @@ void TaskAttachment::Detach() {
 }
 
 // Zeroed pages that are resident once they are touched.
-TaskTable::TaskTable(size_t max_contexts)
-    : pool_(max_contexts),
-      buckets_(static_cast<TaskSlot**>(std::calloc(kBuckets, sizeof(TaskSlot*)))) {
-  if (buckets_ == nullptr) throw std::bad_alloc();
+TaskTable::TaskTable(size_t max_contexts) : pool_(max_contexts), buckets_(MapBuckets()) {}
+
+uint32_t* TaskTable::MapBuckets() {
+  void* memory = mmap(nullptr, kBuckets * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  madvise(memory, kBuckets * sizeof(uint32_t), MADV_HUGEPAGE);
+  return static_cast<uint32_t*>(memory);
 }
 
 TaskTable::~TaskTable() {
@@ -34,7 +39,7 @@ TaskTable::~TaskTable() {
     return true;
   });
   RcuBarrier();
-  std::free(buckets_);
+  munmap(buckets_, kBuckets * sizeof(uint32_t));
 }
 
 // ---- Tasks
@@ -88,7 +93,7 @@ std::optional<TaskRef> TaskTable::FindTask(int32_t tid, uint64_t time_ns) const 
 
 // Under an RcuReadLock or the tid's stripe.
 std::optional<TaskRef> TaskTable::LiveTask(int32_t tid) const {
-  TaskSlot* slot = Bucket(tid).load(std::memory_order_acquire);
+  TaskSlot* slot = Head(tid);
   for (; slot != nullptr; slot = slot->next.load(std::memory_order_acquire)) {
     const uint64_t life = slot->life.load(std::memory_order_acquire);
     if (slot->tid == tid && TaskSlot::Live(life)) return TaskRef{slot, life};
@@ -104,20 +109,21 @@ std::optional<TaskRef> TaskTable::Link(TaskSlot* slot) {
   const uint64_t generation =
       (slot->life.load(std::memory_order_relaxed) | TaskSlot::kStateMask) + 1;
   const TaskRef task{slot, generation | TaskSlot::kLive};
-  slot->next.store(Bucket(slot->tid).load(std::memory_order_relaxed), std::memory_order_relaxed);
+  slot->next.store(Head(slot->tid), std::memory_order_relaxed);
   // From here on a walk meets it.
   slot->life.store(task.life, std::memory_order_seq_cst);
   // From here on it is found.
-  Bucket(slot->tid).store(slot, std::memory_order_release);
+  Bucket(slot->tid).store(TaskSlotStore::IndexOf(slot), std::memory_order_release);
   return task;
 }
 
 void TaskTable::Unlink(TaskSlot* slot) {
   absl::MutexLock lock(&StripeOf(slot->tid));
   TaskSlot* const next = slot->next.load(std::memory_order_relaxed);
-  TaskSlot* before = Bucket(slot->tid).load(std::memory_order_relaxed);
+  TaskSlot* before = Head(slot->tid);
   if (before == slot) {
-    Bucket(slot->tid).store(next, std::memory_order_release);
+    Bucket(slot->tid).store(next == nullptr ? 0 : TaskSlotStore::IndexOf(next),
+                            std::memory_order_release);
     return;
   }
   while (before->next.load(std::memory_order_relaxed) != slot) {

@@ -134,8 +134,13 @@ class TaskTable {
     absl::Mutex mutex;  // a leaf; guards the links of every kStripes-th bucket
   };
 
-  std::atomic_ref<TaskSlot*> Bucket(int32_t tid) const {
-    return std::atomic_ref<TaskSlot*>(buckets_[static_cast<uint32_t>(tid) % kBuckets]);
+  std::atomic_ref<uint32_t> Bucket(int32_t tid) const {
+    return std::atomic_ref<uint32_t>(buckets_[static_cast<uint32_t>(tid) % kBuckets]);
+  }
+  // The first of the bucket's chain.
+  TaskSlot* Head(int32_t tid) const {
+    const uint32_t index = Bucket(tid).load(std::memory_order_acquire);
+    return index == 0 ? nullptr : slots_.At(index);
   }
   absl::Mutex& StripeOf(int32_t tid) {
     return stripes_[static_cast<uint32_t>(tid) % kStripes].mutex;
@@ -143,12 +148,13 @@ class TaskTable {
 
   TaskSlot* FindSlot(int32_t tid, uint64_t time_ns) const {
     // Wait-free: a chain is finite, and links of slots that are taken out still lead to its end.
-    TaskSlot* slot = Bucket(tid).load(std::memory_order_acquire);
+    TaskSlot* slot = Head(tid);
     while (slot != nullptr && (slot->tid != tid || slot->start_ns > time_ns)) {
       slot = slot->next.load(std::memory_order_acquire);
     }
     return slot;
   }
+  static uint32_t* MapBuckets();
   std::optional<TaskRef> LiveTask(int32_t tid) const;
   std::optional<TaskRef> Link(TaskSlot* slot);
   void Unlink(TaskSlot* slot);
@@ -169,7 +175,7 @@ class TaskTable {
 
   TaskContextPool pool_;
   TaskSlotStore slots_;
-  TaskSlot** const buckets_;  // kBuckets of them
+  uint32_t* const buckets_;  // kBuckets of them: the first slot's index
   std::array<Stripe, kStripes> stripes_;
   std::atomic<size_t> tasks_ = 0;
   std::atomic<uint64_t> slots_walked_ = 0;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <vector>
 
 #include "daemon/task_table.h"
 
@@ -96,7 +97,9 @@ TEST_F(TaskTableFaultTest, TheWalkMeetsEachSlotOnce) {
     return true;
   });
   ASSERT_EQ(table_.AttachGlobal(), absl::OkStatus());
-  EXPECT_EQ(table_.stats().slots_walked, TaskSlotStore::kChunkBytes / sizeof(TaskSlot) - 1);
+  // Each exit's slot is used again after a grace period at the earliest.
+  EXPECT_GE(table_.stats().slots_walked, static_cast<uint64_t>(kTasks));
+  EXPECT_LE(table_.stats().slots_walked, 500u);
   EXPECT_EQ(table_.stats().contexts, table_.stats().tasks);
   EXPECT_LE(allocations, 500u);
 }
