@@ -141,6 +141,52 @@ TEST_P(TaskTableStress, KeepsItsPromises) {
   EXPECT_EQ(table_.stats().context_bytes, 0u);
 }
 
+// An exit and an attach that set out together, round after round: whichever is first, no context
+// stays behind (C and D).
+TEST(TaskTableRace, NoContextOutlivesItsTask) {
+  constexpr int kMeetings = 20'000;
+  TaskTable table;
+  std::atomic<int> attacher = 0;
+  std::atomic<int> exiter = 0;
+  std::atomic<int> attached = 0;
+  std::atomic<TaskRef*> meeting = nullptr;
+  const auto set_out = [](std::atomic<int>& mine, const std::atomic<int>& other, int round) {
+    mine = round;
+    for (int spin = 0; other < round; ++spin) {
+      if (spin > 500) std::this_thread::yield();
+    }
+  };
+  std::atomic<int> next = 0;
+  std::thread attaching([&] {
+    for (int round = 1; round <= kMeetings; ++round) {
+      while (next < round) std::this_thread::yield();
+      const TaskRef task = *meeting.load();
+      set_out(attacher, exiter, round);
+      TaskAttachment attachment;
+      table.Attach(task, &attachment).IgnoreError();
+      attached = round;
+    }
+  });
+  std::minstd_rand random(1);
+  TaskRef task;
+  int stayed = 0;
+  for (int round = 1; round <= kMeetings; ++round) {
+    task = *table.Add({.tid = 7, .tgid = 7, .start_ns = static_cast<uint64_t>(round) * kStep});
+    meeting = &task;
+    next = round;
+    set_out(exiter, attacher, round);
+    // The attach takes some hundred instructions to its allocation and its exchange.
+    for (uint64_t wait = random() % 256; wait != 0; --wait) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+    table.Exit(7, UINT64_MAX);
+    while (attached < round) std::this_thread::yield();
+    stayed += table.stats().contexts != 0;
+  }
+  attaching.join();
+  EXPECT_EQ(stayed, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Loads, TaskTableStress,
                          testing::Values(Load{.refuse_one_in = 0}, Load{.refuse_one_in = 1},
                                          Load{.refuse_one_in = 2}, Load{.refuse_one_in = 7},
