@@ -168,7 +168,7 @@ Waits WaitsOf(std::vector<double> ns) {
 
 // Waits of one writer beside `readers` threads that read all the time, or sleep if `idle`.
 template <typename Lock>
-Waits WritePair(const Settings& settings, int readers, bool idle, int writes) {
+Waits WritePair(int readers, bool idle, int writes) {
   auto lock = std::make_unique<Lock>();
   std::atomic<bool> stop = false;
   std::atomic<int> started = 0;
@@ -195,7 +195,6 @@ Waits WritePair(const Settings& settings, int readers, bool idle, int writes) {
   stop = true;
   stop.notify_all();
   for (std::thread& reader : reading) reader.join();
-  (void)settings;
   return WaitsOf(std::move(ns));
 }
 
@@ -228,8 +227,8 @@ void PrintReadPairs(const Settings& settings) {
 }
 
 template <typename Lock>
-void PrintWrites(const Settings& settings, const char* what, int readers, bool idle, int writes) {
-  const Waits waits = WritePair<Lock>(settings, readers, idle, writes);
+void PrintWrites(const char* what, int readers, bool idle, int writes) {
+  const Waits waits = WritePair<Lock>(readers, idle, writes);
   std::printf("%-28s %-18s %9.2f %9.2f %9.2f %10.2f %8zu\n", what, Lock::kName, waits.p50 / 1e3,
               waits.p99 / 1e3, waits.p999 / 1e3, waits.max / 1e3, waits.count);
 }
@@ -239,18 +238,18 @@ void PrintWritePairs(const Settings& settings) {
   std::printf("\nWrite lock + unlock, us\n%-28s %-18s %9s %9s %9s %10s %8s\n", "", "", "p50", "p99",
               "p99.9", "max", "writes");
   const char* idle = "beside idle readers";
-  PrintWrites<Ours>(settings, idle, cpus, true, settings.writes);
-  PrintWrites<OursFenced>(settings, idle, cpus, true, settings.writes);
-  PrintWrites<Pthread>(settings, idle, cpus, true, settings.writes);
-  PrintWrites<AbslMutex>(settings, idle, cpus, true, settings.writes);
-  PrintWrites<SharedMutex>(settings, idle, cpus, true, settings.writes);
+  PrintWrites<Ours>(idle, cpus, true, settings.writes);
+  PrintWrites<OursFenced>(idle, cpus, true, settings.writes);
+  PrintWrites<Pthread>(idle, cpus, true, settings.writes);
+  PrintWrites<AbslMutex>(idle, cpus, true, settings.writes);
+  PrintWrites<SharedMutex>(idle, cpus, true, settings.writes);
   const char* steady = "under a stream of readers";
   const int readers = std::max(1, cpus - 1);
-  PrintWrites<Ours>(settings, steady, readers, false, settings.writes / 10);
-  PrintWrites<OursFenced>(settings, steady, readers, false, settings.writes / 10);
-  PrintWrites<Pthread>(settings, steady, readers, false, settings.writes / 10);
-  PrintWrites<AbslMutex>(settings, steady, readers, false, settings.writes / 10);
-  PrintWrites<SharedMutex>(settings, steady, readers, false, settings.writes / 10);
+  PrintWrites<Ours>(steady, readers, false, settings.writes / 10);
+  PrintWrites<OursFenced>(steady, readers, false, settings.writes / 10);
+  PrintWrites<Pthread>(steady, readers, false, settings.writes / 10);
+  PrintWrites<AbslMutex>(steady, readers, false, settings.writes / 10);
+  PrintWrites<SharedMutex>(steady, readers, false, settings.writes / 10);
 }
 
 // liburcu's flavours, as they are called: what each read section costs.
