@@ -195,7 +195,7 @@ Probe ProbeLbrHolders(Kernel& kernel, bool has_lbr, bool experiments,
   }
   probe.verdict = ProbeVerdict::kOk;
   probe.value = names.empty() ? "nobody else seen"
-                              : absl::StrCat(names.size(), " other samplers, LBR not shared");
+                              : absl::StrCat(names.size(), " others sample, LBR not shared");
   if (names.size() == 1) probe.value = absl::StrCat(names[0], ", LBR not shared");
   return probe;
 }
