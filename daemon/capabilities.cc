@@ -77,7 +77,7 @@ std::string DescribeLbr(const pmu::MachineProbes& found) {
   const std::string from = absl::StrCat(
       "from the hardware's LBR",
       found.lbr_depth != 0 ? absl::StrCat(", up to ", found.lbr_depth, " calls deep") : "");
-  if (!found.lbr_survival.has_value()) {
+  if (!found.lbr_survival.has_value() || !found.lbr_survival->conclusive()) {
     return absl::StrCat("Sessions get user stacks ", from,
                         ". Whether LBR survives context switches here, which the stacks of "
                         "whole-machine sessions depend on, is not known.");

@@ -34,6 +34,8 @@ struct LbrSurvival {
   bool survives() const { return median_calls >= wanted_calls; }
   // A hundredth is the price of switching events, not of sharing them.
   bool time_shared() const { return running_ns < enabled_ns - enabled_ns / 100; }
+  // Time-sharing empties windows just as a kernel that clears LBR does.
+  bool conclusive() const { return survives() || !time_shared(); }
 };
 
 // `attr` is an LBR sampling attr that the kernel accepts, of user mode only. `lbr_depth`: the

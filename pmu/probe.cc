@@ -158,6 +158,14 @@ Probe ProbeLbrOverSwitches(Kernel& kernel, const LbrFound& lbr, uint32_t depth,
     return probe;
   }
   probe.verdict = ProbeVerdict::kDegraded;
+  if (!measured->conclusive()) {
+    probe.value = "could not be found out";
+    absl::StrAppend(&probe.why,
+                    " But others had LBR, or its counter, for part of the time, and that "
+                    "alone can empty windows.");
+    probe.action = "end the other profiler and try again: see lbr-holders";
+    return probe;
+  }
   probe.value = "LBR is lost at context switches";
   probe.action =
       "use Linux 6.15 or newer; until then sample processes (-p), whose LBR is kept, or the whole "
@@ -165,18 +173,18 @@ Probe ProbeLbrOverSwitches(Kernel& kernel, const LbrFound& lbr, uint32_t depth,
   return probe;
 }
 
-Probe ProbeLbrHolders(Kernel& kernel, bool has_lbr, bool experiments,
+Probe ProbeLbrHolders(bool has_lbr, const std::optional<PerfUsers>& others_found,
                       const std::optional<LbrSurvival>& survival) {
   Probe probe{.name = "lbr-holders", .verdict = ProbeVerdict::kNotTried};
   if (!has_lbr) {
     probe.value = "no LBR to hold";
     return probe;
   }
-  if (!experiments) {
+  if (!others_found.has_value()) {
     probe.value = "the experiment was not asked for";
     return probe;
   }
-  const PerfUsers found = FindPerfUsers(kernel, kPerfUsersLimitNs);
+  const PerfUsers& found = *others_found;
   std::vector<std::string> names;
   for (const PerfUser& user : found.users) {
     names.push_back(absl::StrCat(user.comm, " (pid ", user.pid, ")"));
@@ -306,7 +314,9 @@ MachineProbes ProbeMachine(Kernel& kernel, const StartSwitchingChild& start_chil
   if (lbr.taken) found.lbr_depth = depth;
   probes.push_back(lbr.probe);
   probes.push_back(ProbeLbrOverSwitches(kernel, lbr, depth, start_child, &found.lbr_survival));
-  probes.push_back(ProbeLbrHolders(kernel, lbr.taken, start_child != nullptr, found.lbr_survival));
+  std::optional<PerfUsers> others;
+  if (lbr.taken && start_child) others = FindPerfUsers(kernel, kPerfUsersLimitNs);
+  probes.push_back(ProbeLbrHolders(lbr.taken, others, found.lbr_survival));
   probes.push_back(ProbeSource(kernel, chosen, StackSource::kKernelDeferred, "kernel-deferred",
                                "user stacks by frame pointers", "use Linux 6.19 or newer"));
   probes.push_back(ProbeSource(kernel, chosen, StackSource::kDwarf, "stack-copies",
@@ -326,8 +336,10 @@ MachineProbes ProbeMachine(Kernel& kernel, const StartSwitchingChild& start_chil
   probes.push_back(ProbeRingMemory(kernel, first_cpu, cpus.size()));
   probes.push_back(ProbeBreakpoints(kernel));
   const bool has_pmu = chosen.ok() && !chosen->code.software();
-  probes.push_back(ProbeNmiWatchdog(
-      kernel, has_pmu, found.lbr_survival.has_value() && found.lbr_survival->time_shared()));
+  // Where somebody else samples, it is more likely they.
+  const bool short_of_counters =
+      found.lbr_survival.has_value() && found.lbr_survival->time_shared() && others->users.empty();
+  probes.push_back(ProbeNmiWatchdog(kernel, has_pmu, short_of_counters));
   return found;
 }
 

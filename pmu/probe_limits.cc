@@ -149,7 +149,7 @@ Probe ProbeChainDepth(Kernel& kernel) {
   return probe;
 }
 
-Probe ProbeNmiWatchdog(Kernel& kernel, bool has_pmu, bool time_shared) {
+Probe ProbeNmiWatchdog(Kernel& kernel, bool has_pmu, bool short_of_counters) {
   Probe probe{.name = "nmi-watchdog"};
   const bool on = ReadNumber<int32_t>(kernel, "/proc/sys/kernel/nmi_watchdog").value_or(0) != 0;
   if (!has_pmu) {
@@ -160,9 +160,9 @@ Probe ProbeNmiWatchdog(Kernel& kernel, bool has_pmu, bool time_shared) {
   }
   probe.value = on ? "on: has one counter of each CPU" : "off";
   probe.why = absl::StrCat("kernel.nmi_watchdog is ", on ? 1 : 0, "; ",
-                           time_shared ? "an event was seen to be time-shared."
-                                       : "no event was seen to lack a counter for it.");
-  if (on && time_shared) {
+                           short_of_counters ? "an event was seen to be time-shared."
+                                             : "no event was seen to lack a counter for it.");
+  if (on && short_of_counters) {
     probe.verdict = ProbeVerdict::kDegraded;
     probe.action = "sysctl kernel.nmi_watchdog=0 gives that counter back";
   }

@@ -16,8 +16,8 @@ Probe ProbeRingMemory(Kernel& kernel, int32_t cpu, size_t cpus);
 // kernel.perf_event_max_stack, against the frames that lbrd asks for.
 Probe ProbeChainDepth(Kernel& kernel);
 
-// Whether the kernel's own watchdog keeps a counter of each CPU. `time_shared`: an event was seen
-// to get less than its whole time.
-Probe ProbeNmiWatchdog(Kernel& kernel, bool has_pmu, bool time_shared);
+// Whether the kernel's own watchdog keeps a counter of each CPU. `short_of_counters`: an event was
+// seen to get less than its whole time, though nobody else was seen to sample.
+Probe ProbeNmiWatchdog(Kernel& kernel, bool has_pmu, bool short_of_counters);
 
 }  // namespace lbrd::pmu

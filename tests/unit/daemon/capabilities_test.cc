@@ -42,6 +42,13 @@ TEST(DescribeStacks, OfLbrThatIsClearedAtSwitches) {
   EXPECT_THAT(text, HasSubstr("--stack dwarf"));
 }
 
+TEST(DescribeStacks, OfLbrThatOthersShared) {
+  pmu::MachineProbes found = Found(pmu::StackSource::kLbr);
+  found.lbr_survival = {
+      .median_calls = 0, .wanted_calls = 20, .enabled_ns = 1000, .running_ns = 470};
+  EXPECT_THAT(DescribeStacks(found), HasSubstr("is not known"));
+}
+
 TEST(DescribeStacks, OfLbrThatWasNotTried) {
   EXPECT_THAT(DescribeStacks(Found(pmu::StackSource::kLbr)), HasSubstr("is not known"));
 }

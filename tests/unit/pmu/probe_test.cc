@@ -130,6 +130,20 @@ TEST_F(ProbeTest, TellsThatLbrIsLostAtSwitches) {
   EXPECT_EQ(Find(found, "lbr").verdict, ProbeVerdict::kOk);
 }
 
+TEST_F(ProbeTest, DoesNotTakeTimeSharingForAKernelThatClearsLbr) {
+  calls_in_window_ = 0;
+  running_ = 470;
+  const MachineProbes found = Probe();
+  const pmu::Probe probe = Find(found, "lbr-over-switches");
+  EXPECT_EQ(probe.verdict, ProbeVerdict::kDegraded);
+  EXPECT_EQ(probe.value, "could not be found out");
+  EXPECT_THAT(probe.why, HasSubstr("others had LBR"));
+  EXPECT_FALSE(found.lbr_survival->conclusive());
+  calls_in_window_ = 20;
+  breakpoints_ = 4;
+  EXPECT_EQ(Find("lbr-over-switches").verdict, ProbeVerdict::kOk);  // whole all the same
+}
+
 TEST_F(ProbeTest, SaysWhyTheExperimentFailed) {
   child_status_ = absl::ResourceExhaustedError("no more processes");
   const MachineProbes found = Probe();
@@ -248,6 +262,9 @@ TEST_F(ProbeTest, BlamesTheWatchdogOnlyWhereCountersAreShort) {
   EXPECT_THAT(Find("nmi-watchdog").value, HasSubstr("on"));
   running_ = 500;
   EXPECT_EQ(Find("nmi-watchdog").verdict, ProbeVerdict::kDegraded);
+  kernel_.folders["/proc"] = {60};
+  kernel_.files["/proc/60/maps"] = "7f00-7f01 rw-s 0 00:0e 11 anon_inode:[perf_event]\n";
+  EXPECT_EQ(Find("nmi-watchdog").verdict, ProbeVerdict::kOk);  // more likely it is that one
 }
 
 TEST_F(ProbeTest, NamesWhoElseSamples) {
