@@ -23,6 +23,8 @@ v1::FrameSource ProtoSource(unwind::FrameSource source) {
       return v1::FRAME_SOURCE_DWARF;
     case unwind::FrameSource::kFramePointer:
       return v1::FRAME_SOURCE_FRAME_POINTER;
+    case unwind::FrameSource::kGuess:
+      return v1::FRAME_SOURCE_GUESS;
   }
   return v1::FRAME_SOURCE_UNSPECIFIED;
 }

@@ -19,6 +19,7 @@ Worker::Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* bina
     : events_(*events),
       sink_(sink),
       processes_(binaries),
+      resolver_(binaries->rule_tables()),
       intern_(kernel, kernel_symbols_missing) {}
 
 void Worker::Run() {

@@ -22,6 +22,7 @@
 #include "absl/synchronization/mutex.h"
 #include "unwind/elf_file.h"
 #include "unwind/file_source.h"
+#include "unwind/rule_tables.h"
 #include "unwind/symbol_table.h"
 
 namespace lbrd::unwind {
@@ -50,6 +51,8 @@ class Binary {
   // False: memory that no file is behind.
   bool has_file() const;
   bool readable() const { return elf_.has_value(); }
+  // nullptr: it could not be read.
+  const ElfFile* elf() const { return elf_.has_value() ? &*elf_ : nullptr; }
   uint16_t machine() const { return elf_.has_value() ? elf_->machine() : 0; }
 
   // A file offset in the file's own address terms.
@@ -92,6 +95,9 @@ class BinaryCache {
   explicit BinaryCache(FileSource* files, size_t capacity = kDefaultCapacity)
       : files_(files), capacity_(capacity) {}
 
+  // The rules for unwinding of these binaries.
+  RuleTables* rule_tables() { return &rule_tables_; }
+
   // Never null: what cannot be read is a Binary with a problem().
   std::shared_ptr<const Binary> Get(int32_t pid, const FileIdentity& identity);
 
@@ -107,6 +113,7 @@ class BinaryCache {
 
   FileSource* const files_;
   const size_t capacity_;
+  RuleTables rule_tables_;
   absl::Mutex mutex_;
   absl::flat_hash_map<FileIdentity, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::list<FileIdentity> by_age_ ABSL_GUARDED_BY(mutex_);  // youngest first

@@ -167,11 +167,13 @@ struct DwarfUnwinder::Cached {
   absl::flat_hash_map<uint64_t, bool> thread_starts;
   absl::flat_hash_map<uint64_t, bool> trampolines;
 
-  Cached() {
+  explicit Cached(Caching caching) {
     static unw_accessors_t accessors = Accessors();
     address_space = unw_create_addr_space(&accessors, 0);
     // The "global" cache is the one per address space; the per-thread one is shared by all of them.
-    if (address_space != nullptr) unw_set_caching_policy(address_space, UNW_CACHE_GLOBAL);
+    if (address_space == nullptr) return;
+    unw_set_caching_policy(address_space,
+                           caching == Caching::kOn ? UNW_CACHE_GLOBAL : UNW_CACHE_NONE);
   }
   ~Cached() {
     if (address_space != nullptr) unw_destroy_addr_space(address_space);
@@ -195,14 +197,14 @@ struct DwarfUnwinder::Cached {
   Cached& operator=(const Cached&) = delete;
 };
 
-DwarfUnwinder::DwarfUnwinder() = default;
+DwarfUnwinder::DwarfUnwinder(Caching caching) : caching_(caching) {}
 DwarfUnwinder::~DwarfUnwinder() = default;
 
 DwarfUnwinder::Cached& DwarfUnwinder::CacheOf(int32_t pid, const AddressSpace& space) {
   std::unique_ptr<Cached>& cached = cached_[pid];
   if (cached == nullptr) {
     by_age_.push_front(pid);
-    cached = std::make_unique<Cached>();
+    cached = std::make_unique<Cached>(caching_);
     cached->age = by_age_.begin();
   } else {
     by_age_.splice(by_age_.begin(), by_age_, cached->age);

@@ -31,7 +31,9 @@ class DwarfUnwinder {
   // More frames than this are cut (kTooDeep).
   static constexpr size_t kMaxFrames = 1024;
 
-  DwarfUnwinder();
+  enum class Caching { kOn, kOff };  // off: for measurements
+
+  explicit DwarfUnwinder(Caching caching = Caching::kOn);
   ~DwarfUnwinder();
 
   // The frames above the sampled one: return addresses, youngest first, appended to *ips; at most
@@ -52,6 +54,7 @@ class DwarfUnwinder {
   struct Cached;
   Cached& CacheOf(int32_t pid, const AddressSpace& space);
 
+  const Caching caching_;
   std::list<int32_t> by_age_;  // youngest first
   absl::flat_hash_map<int32_t, std::unique_ptr<Cached>> cached_;
 };

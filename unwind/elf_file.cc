@@ -194,7 +194,8 @@ absl::StatusOr<ElfFile> ElfFile::Parse(std::shared_ptr<const ByteSource> bytes) 
                              .address = program_header.p_vaddr,
                              .file_size = program_header.p_filesz,
                              .memory_size = program_header.p_memsz,
-                             .executable = (program_header.p_flags & PF_X) != 0};
+                             .executable = (program_header.p_flags & PF_X) != 0,
+                             .writable = (program_header.p_flags & PF_W) != 0};
     if (Overflows(segment.offset, segment.file_size) ||
         Overflows(segment.address, std::max(segment.memory_size, segment.file_size))) {
       continue;

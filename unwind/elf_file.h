@@ -24,6 +24,7 @@ struct ElfSegment {  // PT_LOAD
   uint64_t file_size = 0;
   uint64_t memory_size = 0;
   bool executable = false;
+  bool writable = false;  // what is in memory may not be what is in the file
 };
 
 struct ElfSection {

@@ -16,6 +16,8 @@ absl::string_view FrameSourceName(FrameSource source) {
       return "dwarf";
     case FrameSource::kFramePointer:
       return "frame_pointer";
+    case FrameSource::kGuess:
+      return "guess";
   }
   return "";
 }

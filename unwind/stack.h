@@ -17,6 +17,7 @@ enum class FrameSource : uint8_t {
   kKernelDeferred,  // frame pointers, walked by the kernel on the way back to user mode
   kDwarf,           // call frame information over the copied stack
   kFramePointer,    // frame pointers, walked by the kernel at the sample
+  kGuess,  // over the copied stack, above code without call frame information: may be wrong
 };
 absl::string_view FrameSourceName(FrameSource source);
 
@@ -24,7 +25,7 @@ absl::string_view FrameSourceName(FrameSource source);
 // LBR holds the call instruction's own address; the sampled IP is exact.
 constexpr bool IsReturnAddress(FrameSource source) {
   return source == FrameSource::kKernelDeferred || source == FrameSource::kDwarf ||
-         source == FrameSource::kFramePointer;
+         source == FrameSource::kFramePointer || source == FrameSource::kGuess;
 }
 
 enum class StackState : uint8_t {

@@ -67,10 +67,35 @@ bool StackResolver::AddUserChain(std::span<const uint64_t> user, FrameSource sou
   for (const uint64_t ip : user.subspan(1)) AddFrame(ip, source, true, out);
   // A walk of frame pointers ends anywhere; only the thread's start, if reached, proves its end.
   const ResolvedFrame& oldest = out->frames.back();
-  out->verdict = dwarf_.IsThreadStart(process.pid, process.space, oldest.look_up)
+  out->verdict = fast_.IsThreadStart(process.space, oldest.look_up)
                      ? Verdict{StackState::kComplete, StackReason::kNone}
                      : Verdict{StackState::kUnknown, StackReason::kFramePointersOnly};
   return true;
+}
+
+void StackResolver::UnwindCopy(const pmu::SampleRecord& sample, const Process& process,
+                               ResolvedStack* out) {
+  unwound_.clear();
+  const std::optional<Verdict> verdict =
+      fast_.Unwind(process.space, sample.user_regs, sample.user_stack, &unwound_);
+  if (verdict.has_value()) {
+    out->verdict = *verdict;
+    for (const UnwoundFrame& frame : unwound_) {
+      AddFrame(frame.ip, frame.guess ? FrameSource::kGuess : FrameSource::kDwarf, !frame.exact,
+               out);
+    }
+    return;
+  }
+  ips_.clear();
+  out->verdict =
+      dwarf_.Unwind(process.pid, process.space, sample.user_regs, sample.user_stack, &ips_);
+  // A signal's trampoline, and what the signal interrupted, were not called.
+  bool interrupted = false;
+  for (const uint64_t ip : ips_) {
+    const bool trampoline = dwarf_.IsSignalTrampoline(process.pid, process.space, ip);
+    AddFrame(ip, FrameSource::kDwarf, !trampoline && !interrupted, out);
+    interrupted = trampoline;
+  }
 }
 
 void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOptions& options,
@@ -110,7 +135,7 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
       AddFrame(branch.from, FrameSource::kLbr, false, out);
     }
     out->verdict = JudgeLbrWindow(sample.branch_stack, options.lbr_depth, [&](uint64_t address) {
-      return dwarf_.IsThreadStart(process.pid, process.space, address);
+      return fast_.IsThreadStart(process.space, address);
     });
     return;
   }
@@ -121,16 +146,7 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
       out->verdict = {StackState::kTruncated, StackReason::kUnsupportedArch};
       return;
     }
-    ips_.clear();
-    out->verdict =
-        dwarf_.Unwind(process.pid, process.space, sample.user_regs, sample.user_stack, &ips_);
-    // A signal's trampoline, and what the signal interrupted, were not called.
-    bool interrupted = false;
-    for (const uint64_t ip : ips_) {
-      const bool trampoline = dwarf_.IsSignalTrampoline(process.pid, process.space, ip);
-      AddFrame(ip, FrameSource::kDwarf, !trampoline && !interrupted, out);
-      interrupted = trampoline;
-    }
+    UnwindCopy(sample, process, out);
     return;
   }
 

@@ -5,10 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "pmu/record.h"
 #include "unwind/dwarf_unwinder.h"
+#include "unwind/fast_unwinder.h"
 #include "unwind/process_table.h"
 #include "unwind/stack.h"
 
@@ -39,6 +41,11 @@ struct ResolveOptions {
 
 class StackResolver {
  public:
+  // Borrows `tables`, which workers share; with none it has its own.
+  explicit StackResolver(RuleTables* tables = nullptr)
+      : own_tables_(tables == nullptr ? std::make_unique<RuleTables>() : nullptr),
+        fast_(tables == nullptr ? own_tables_.get() : tables) {}
+
   void Resolve(const pmu::SampleRecord& sample, const ResolveOptions& options,
                const Process& process, ResolvedStack* out);
 
@@ -46,12 +53,20 @@ class StackResolver {
   void CompleteDeferred(std::span<const uint64_t> ips, const Process& process, ResolvedStack* out);
   static void DeferredMissing(ResolvedStack* out);
 
+  const FastUnwinder::Counts& unwind_counts() const { return fast_.counts(); }
+
  private:
   // The user part of the kernel's chain. False: it holds none.
   bool AddUserChain(std::span<const uint64_t> user, FrameSource source, const Process& process,
                     ResolvedStack* out);
 
-  DwarfUnwinder dwarf_;
+  // Frames from the sample's registers and copy of the stack.
+  void UnwindCopy(const pmu::SampleRecord& sample, const Process& process, ResolvedStack* out);
+
+  const std::unique_ptr<RuleTables> own_tables_;
+  FastUnwinder fast_;
+  DwarfUnwinder dwarf_;  // for rules that fast_ does not understand
+  std::vector<UnwoundFrame> unwound_;
   std::vector<uint64_t> ips_;
 };
 

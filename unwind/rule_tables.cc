@@ -1,0 +1,84 @@
+#include "unwind/rule_tables.h"
+
+#include <utility>
+
+#include "unwind/binary.h"
+#include "unwind/unwind_rules_builder.h"
+
+namespace lbrd::unwind {
+namespace {
+
+bool SameOwner(const std::weak_ptr<const Binary>& a, const std::shared_ptr<const Binary>& b) {
+  return !a.owner_before(b) && !b.owner_before(a);
+}
+
+}  // namespace
+
+std::shared_ptr<const UnwindRules> RuleTables::Get(const std::shared_ptr<const Binary>& binary) {
+  std::shared_ptr<Slot> slot;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto found = entries_.find(binary.get());
+    if (found != entries_.end() && !SameOwner(found->second.binary, binary)) {
+      Erase(found);
+      found = entries_.end();
+    }
+    if (found == entries_.end()) {
+      by_age_.push_front(binary.get());
+      found = entries_
+                  .emplace(binary.get(), Entry{.binary = binary,
+                                               .slot = std::make_shared<Slot>(),
+                                               .age = by_age_.begin()})
+                  .first;
+    } else {
+      by_age_.splice(by_age_.begin(), by_age_, found->second.age);
+      if (found->second.bytes != 0) return found->second.slot->rules;
+    }
+    slot = found->second.slot;
+  }
+  absl::call_once(slot->once, [&] { Build(binary, slot); });
+  return slot->rules;
+}
+
+void RuleTables::Build(const std::shared_ptr<const Binary>& binary,
+                       const std::shared_ptr<Slot>& slot) {
+  const ElfFile* elf = binary->elf();
+  slot->rules = std::make_shared<const UnwindRules>(elf != nullptr ? UnwindRulesBuilder::Build(*elf)
+                                                                   : UnwindRules());
+  absl::MutexLock lock(&mutex_);
+  ++built_;
+  const auto found = entries_.find(binary.get());
+  if (found == entries_.end() || found->second.slot != slot) return;  // evicted meanwhile
+  found->second.bytes = slot->rules->bytes();
+  bytes_ += found->second.bytes;
+  Evict(binary.get());
+}
+
+void RuleTables::Erase(Entries::iterator entry) {
+  bytes_ -= entry->second.bytes;
+  by_age_.erase(entry->second.age);
+  entries_.erase(entry);
+}
+
+void RuleTables::Evict(const Binary* keep) {
+  if (bytes_ <= budget_) return;
+  const auto evict_oldest = [&](bool only_gone) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (auto it = by_age_.end(); it != by_age_.begin() && bytes_ > budget_;) {
+      --it;
+      const auto entry = entries_.find(*it);
+      if (*it == keep || (only_gone && !entry->second.binary.expired())) continue;
+      ++it;  // what is erased is before it
+      Erase(entry);
+      ++evicted_;
+    }
+  };
+  evict_oldest(/*only_gone=*/true);
+  evict_oldest(/*only_gone=*/false);
+}
+
+RuleTables::Stats RuleTables::stats() const {
+  absl::MutexLock lock(&mutex_);
+  return {.tables = entries_.size(), .bytes = bytes_, .built = built_, .evicted = evicted_};
+}
+
+}  // namespace lbrd::unwind

@@ -1,0 +1,70 @@
+// The tables of rules of all binaries, built when first needed, shared by all who unwind, and kept
+// under one budget of bytes.
+//
+// Beyond the budget the tables that were longest unused go: first those of binaries that are gone,
+// then any; the one just built stays. A table that somebody still holds goes when it is let go. One
+// that is needed again is built again, from the file.
+//
+// Thread rules: thread-safe. A table is built by whoever asks first, while others who want the same
+// one wait; nobody else does.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+
+#include "absl/base/call_once.h"
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "unwind/unwind_rules.h"
+
+namespace lbrd::unwind {
+
+class Binary;
+
+class RuleTables {
+ public:
+  static constexpr size_t kDefaultBudgetBytes = 64u << 20;
+
+  explicit RuleTables(size_t budget_bytes = kDefaultBudgetBytes) : budget_(budget_bytes) {}
+
+  // The rules of a binary; empty where it has none. Never null.
+  std::shared_ptr<const UnwindRules> Get(const std::shared_ptr<const Binary>& binary);
+
+  struct Stats {
+    size_t tables = 0;
+    size_t bytes = 0;
+    uint64_t built = 0;
+    uint64_t evicted = 0;
+  };
+  Stats stats() const;
+
+ private:
+  struct Slot {
+    absl::once_flag once;
+    std::shared_ptr<const UnwindRules> rules;
+  };
+  struct Entry {
+    std::weak_ptr<const Binary> binary;  // the key may come to be another binary's address
+    std::shared_ptr<Slot> slot;
+    std::list<const Binary*>::iterator age;
+    size_t bytes = 0;  // 0: not built yet
+  };
+  using Entries = absl::flat_hash_map<const Binary*, Entry>;
+
+  void Build(const std::shared_ptr<const Binary>& binary, const std::shared_ptr<Slot>& slot);
+  void Erase(Entries::iterator entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Evict(const Binary* keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const size_t budget_;
+  mutable absl::Mutex mutex_;
+  Entries entries_ ABSL_GUARDED_BY(mutex_);
+  std::list<const Binary*> by_age_ ABSL_GUARDED_BY(mutex_);  // youngest first
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t built_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t evicted_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace lbrd::unwind
