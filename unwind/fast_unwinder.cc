@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/cleanup/cleanup.h"
 #include "unwind/dwarf_expression.h"
 #include "unwind/x86_64.h"
 
@@ -181,6 +182,43 @@ const UnwindRule* FastUnwinder::FindRule(const AddressSpace& space, uint64_t ip,
   return cache_.Put(key, space.generation(), rule);
 }
 
+inline FastUnwinder::Step FastUnwinder::TakeOffsetsStep(const UnwindRule& rule, uint64_t cfa,
+                                                        Walk* walk) {
+  const auto address = [&](int8_t words) {
+    return cfa + static_cast<uint64_t>(int64_t{words}) * kWord;
+  };
+  uint64_t ip;
+  if (!walk->ReadWord(address(rule.return_address), &ip)) [[unlikely]] {
+    return walk->Stop(walk->WhyNot(address(rule.return_address)));
+  }
+  for (size_t i = 0; i < x86_64::kCalleeSaved; ++i) {
+    if (rule.saved[i] == UnwindRule::kSame) continue;
+    const auto reg = x86_64::kCalleeSavedRegisters[i];
+    uint64_t value;
+    if (walk->ReadWord(address(rule.saved[i]), &value)) {
+      walk->Set(reg, value);
+    } else {
+      walk->Lose(reg, address(rule.saved[i]));
+    }
+  }
+  walk->registers[kRip] = ip;
+  walk->Set(kRsp, cfa);
+  return Step::kTaken;
+}
+
+inline FastUnwinder::Step FastUnwinder::TakeStep(const UnwindRule& rule, Walk* walk) {
+  if (rule.kind == UnwindRule::kOffsets) [[likely]] {
+    if ((rule.flags & UnwindRule::kGuess) != 0) [[unlikely]]
+      return TakeGuess(rule, walk);
+    if (!walk->Knows(rule.cfa_register)) [[unlikely]]
+      return walk->StopWithout(rule.cfa_register);
+    return TakeOffsetsStep(
+        rule, walk->registers[rule.cfa_register] + static_cast<uint64_t>(int64_t{rule.cfa_offset}),
+        walk);
+  }
+  return TakeRareStep(rule, walk);
+}
+
 std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
                                             const pmu::Registers& registers,
                                             std::span<const std::byte> stack,
@@ -195,7 +233,8 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
   walk.stack_start = walk.registers[kRsp];
 
   const size_t frames_before = frames->size();
-  ++counts_.steps;
+  uint64_t steps = 1;
+  const absl::Cleanup count_steps = [&] { counts_.steps += steps; };
   const UnwindRule* rule = RuleAt(space, walk.registers[kRip], /*exact=*/true);
   if (rule == nullptr) return Truncated(StackReason::kBadAddress);
   for (size_t depth = 0; depth < kMaxFrames; ++depth) {
@@ -220,7 +259,7 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
     if (caller == ip && walk.registers[kRsp] == sp) {
       return walk.End(Truncated(StackReason::kUnwindFailed));
     }
-    ++counts_.steps;
+    ++steps;
     walk.exact = interrupted;
     rule = caller == 0 ? nullptr : RuleAt(space, caller, interrupted);
     if (rule == nullptr) return walk.End(Truncated(StackReason::kBadAddress));
@@ -232,43 +271,13 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
   return walk.End(Truncated(StackReason::kTooDeep));
 }
 
-FastUnwinder::Step FastUnwinder::TakeStep(const UnwindRule& rule, Walk* walk) {
-  uint64_t cfa = 0;
-  if (rule.kind == UnwindRule::kOffsets) {
-    if ((rule.flags & UnwindRule::kGuess) != 0) return TakeGuess(rule, walk);
-    if (!walk->Knows(rule.cfa_register)) return walk->StopWithout(rule.cfa_register);
-    cfa = walk->registers[rule.cfa_register] + static_cast<uint64_t>(int64_t{rule.cfa_offset});
-  } else if (rule.kind == UnwindRule::kPlt) {
-    if (!walk->Knows(kRsp)) return walk->StopWithout(kRsp);
-    const bool pushed = (walk->registers[kRip] & 15) >= rule.plt_pushed_from;
-    cfa = walk->registers[kRsp] + (pushed ? 2 * kWord : kWord);
-  } else if (rule.kind == UnwindRule::kFull) {
-    return TakeFullStep(rule, walk);
-  } else if (rule.kind == UnwindRule::kSignalReturn) {
-    return TakeSignalReturn(walk);
-  } else {
-    return Step::kHandOver;
-  }
-  const auto address = [&](int8_t words) {
-    return cfa + static_cast<uint64_t>(int64_t{words}) * kWord;
-  };
-  uint64_t ip;
-  if (!walk->ReadWord(address(rule.return_address), &ip)) {
-    return walk->Stop(walk->WhyNot(address(rule.return_address)));
-  }
-  for (size_t i = 0; i < x86_64::kCalleeSaved; ++i) {
-    if (rule.saved[i] == UnwindRule::kSame) continue;
-    const auto reg = x86_64::kCalleeSavedRegisters[i];
-    uint64_t value;
-    if (walk->ReadWord(address(rule.saved[i]), &value)) {
-      walk->Set(reg, value);
-    } else {
-      walk->Lose(reg, address(rule.saved[i]));
-    }
-  }
-  walk->registers[kRip] = ip;
-  walk->Set(kRsp, cfa);
-  return Step::kTaken;
+FastUnwinder::Step FastUnwinder::TakeRareStep(const UnwindRule& rule, Walk* walk) {
+  if (rule.kind == UnwindRule::kFull) return TakeFullStep(rule, walk);
+  if (rule.kind == UnwindRule::kSignalReturn) return TakeSignalReturn(walk);
+  if (rule.kind != UnwindRule::kPlt) return Step::kHandOver;
+  if (!walk->Knows(kRsp)) return walk->StopWithout(kRsp);
+  const bool pushed = (walk->registers[kRip] & 15) >= rule.plt_pushed_from;
+  return TakeOffsetsStep(rule, walk->registers[kRsp] + (pushed ? 2 * kWord : kWord), walk);
 }
 
 FastUnwinder::Step FastUnwinder::TakeFullStep(const UnwindRule& rule, Walk* walk) {

@@ -83,6 +83,8 @@ class FastUnwinder {
   const UnwindRule* FindRule(const AddressSpace& space, uint64_t ip, bool exact, uint64_t key);
 
   Step TakeStep(const UnwindRule& rule, Walk* walk);
+  Step TakeOffsetsStep(const UnwindRule& rule, uint64_t cfa, Walk* walk);
+  Step TakeRareStep(const UnwindRule& rule, Walk* walk);
   Step TakeFullStep(const UnwindRule& rule, Walk* walk);
   Step TakeSignalReturn(Walk* walk);
   Step TakeGuess(const UnwindRule& rule, Walk* walk);

@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "pmu/perf_data.h"
 #include "tests/unit/unwind/stepped_samples.h"
 #include "unwind/dwarf_unwinder.h"
@@ -25,9 +26,10 @@
 namespace lbrd::unwind {
 namespace {
 
+// Of this thread's own time: what others do on the machine meanwhile is not in it.
 uint64_t NowNs() {
   timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
@@ -41,77 +43,62 @@ struct Cost {
   template <typename Unwind>
   void Measure(Unwind unwind) {
     const uint64_t before = NowNs();
-    const size_t got = unwind();
+    frames += unwind();
     ns += NowNs() - before;
-    frames += got + 1;  // the last step, which finds the end, is one too
   }
+};
+
+struct StoredSample {
+  int32_t pid = 0;
+  const AddressSpace* space = nullptr;
+  uint64_t abi = 0;
+  uint64_t mask = 0;
+  std::vector<uint64_t> values;
+  std::vector<std::byte> stack;
+  pmu::Registers registers() const { return {.abi = abi, .mask = mask, .values = values}; }
 };
 
 class Comparison {
  public:
+  // `space` must stay as it is until the next Flush().
   void Add(int32_t pid, const AddressSpace& space, const pmu::Registers& registers,
            std::span<const std::byte> stack) {
-    std::optional<Verdict> verdict;
-    const auto by = [&](FastUnwinder* unwinder) {
-      frames_.clear();
-      verdict = unwinder->Unwind(space, registers, stack, &frames_);
-      return frames_.size();
-    };
-    Verdict their_verdict;
-    const auto by_libunwind = [&](DwarfUnwinder* unwinder) {
-      ips_.clear();
-      their_verdict = unwinder->Unwind(pid, space, registers, stack, &ips_);
-      return ips_.size();
-    };
+    batch_.push_back({pid, &space, registers.abi, registers.mask,
+                      std::vector<uint64_t>(registers.values.begin(), registers.values.end()),
+                      std::vector<std::byte>(stack.begin(), stack.end())});
+    if (batch_.size() == kBatch) Flush();
+  }
+
+  void Flush() {
     // Tables are built outside of the measurement, and shown for themselves.
-    by(&warm_);
-    as_it_comes.Measure([&] { return by(&natural_); });
-    warm.Measure([&] { return by(&warm_); });
-    libunwind.Measure([&] { return by_libunwind(&dwarf_); });
-    libunwind_warm.Measure([&] { return by_libunwind(&dwarf_); });
-    if (samples % kColdEvery == 0) {
-      cold_.ForgetRules();
-      cold.Measure([&] { return by(&cold_); });
-      uncached.Measure([&] { return by_libunwind(&uncached_); });
+    for (const StoredSample& sample : batch_) By(&warm_, sample);
+    const auto pass = [&](FastUnwinder* unwinder, Cost* cost) {
+      cost->Measure([&] {
+        size_t frames = 0;
+        for (const StoredSample& sample : batch_) frames += By(unwinder, sample) + 1;
+        return frames;
+      });
+    };
+    const auto their_pass = [&](Cost* cost) {
+      cost->Measure([&] {
+        size_t frames = 0;
+        for (const StoredSample& sample : batch_) frames += ByLibunwind(&dwarf_, sample) + 1;
+        return frames;
+      });
+    };
+    pass(&natural_, &as_it_comes);
+    pass(&warm_, &warm);
+    their_pass(&libunwind);
+    their_pass(&libunwind_warm);
+    for (const StoredSample& sample : batch_) {
+      if (samples++ % kColdEvery == 0) {
+        cold_.ForgetRules();
+        cold.Measure([&] { return By(&cold_, sample) + 1; });
+        uncached.Measure([&] { return ByLibunwind(&uncached_, sample) + 1; });
+      }
+      Compare(sample);
     }
-    ++samples;
-    by(&warm_);
-    if (!verdict.has_value()) {
-      ++handed_over;
-      return;
-    }
-    std::vector<uint64_t> ours;
-    bool guessed = false;
-    for (const UnwoundFrame& frame : frames_) {
-      guessed = guessed || frame.guess;
-      if (!frame.guess) ours.push_back(frame.ip);
-    }
-    complete += verdict->state == StackState::kComplete;
-    their_complete += their_verdict.state == StackState::kComplete;
-    with_guesses += guessed;
-    if (ours == ips_) {
-      ++same;
-      return;
-    }
-    const std::string kind = std::string(StackStateName(verdict->state)) + " " +
-                             std::string(StackReasonName(verdict->reason)) + " / " +
-                             std::string(StackStateName(their_verdict.state)) + " " +
-                             std::string(StackReasonName(their_verdict.reason)) +
-                             (ours.size() > ips_.size()   ? ", ours longer"
-                              : ours.size() < ips_.size() ? ", theirs longer"
-                                                          : ", other frames");
-    if (differences[kind]++ >= 3) return;
-    const uint64_t last = ips_.empty() ? registers.Get(PERF_REG_X86_IP).value_or(0) : ips_.back();
-    const uint64_t our_last =
-        ours.empty() ? registers.Get(PERF_REG_X86_IP).value_or(0) : ours.back();
-    for (const uint64_t ip : {our_last, last}) {
-      const Mapping* mapping = space.Find(ip - 1);
-      std::fprintf(stderr, "  %s: frames %zu / %zu, last %#lx in %s at %#lx\n", kind.c_str(),
-                   ours.size(), ips_.size(), static_cast<unsigned long>(ip),
-                   mapping != nullptr ? mapping->binary->path().c_str() : "nothing",
-                   static_cast<unsigned long>(
-                       mapping != nullptr ? mapping->FileAddress(ip).value_or(0) : 0));
-    }
+    batch_.clear();
   }
 
   void Print(const std::string& name) {
@@ -151,14 +138,74 @@ class Comparison {
  private:
   // Emptying a cache of 512 KiB before each sample would take all the time there is.
   static constexpr size_t kColdEvery = 16;
+  // Samples that are measured together: little enough to stay in a cache of the second level.
+  static constexpr size_t kBatch = 64;
+
+  // How many frames there are above the sampled one. The last step, which finds the end, is one
+  // too.
+  size_t By(FastUnwinder* unwinder, const StoredSample& sample) {
+    frames_.clear();
+    verdict_ = unwinder->Unwind(*sample.space, sample.registers(), sample.stack, &frames_);
+    return frames_.size();
+  }
+  size_t ByLibunwind(DwarfUnwinder* unwinder, const StoredSample& sample) {
+    ips_.clear();
+    their_verdict_ =
+        unwinder->Unwind(sample.pid, *sample.space, sample.registers(), sample.stack, &ips_);
+    return ips_.size();
+  }
+
+  void Compare(const StoredSample& sample) {
+    const AddressSpace& space = *sample.space;
+    const pmu::Registers registers = sample.registers();
+    ByLibunwind(&dwarf_, sample);
+    By(&warm_, sample);
+    if (!verdict_.has_value()) {
+      ++handed_over;
+      return;
+    }
+    std::vector<uint64_t> ours;
+    bool guessed = false;
+    for (const UnwoundFrame& frame : frames_) {
+      guessed = guessed || frame.guess;
+      if (!frame.guess) ours.push_back(frame.ip);
+    }
+    complete += verdict_->state == StackState::kComplete;
+    their_complete += their_verdict_.state == StackState::kComplete;
+    with_guesses += guessed;
+    if (ours == ips_) {
+      ++same;
+      return;
+    }
+    const std::string kind = absl::StrCat(
+        StackStateName(verdict_->state), " ", StackReasonName(verdict_->reason), " / ",
+        StackStateName(their_verdict_.state), " ", StackReasonName(their_verdict_.reason),
+        ours.size() > ips_.size()   ? ", ours longer"
+        : ours.size() < ips_.size() ? ", theirs longer"
+                                    : ", other frames");
+    if (differences[kind]++ >= 3) return;
+    const uint64_t sampled = registers.Get(PERF_REG_X86_IP).value_or(0);
+    for (const uint64_t ip :
+         {ours.empty() ? sampled : ours.back(), ips_.empty() ? sampled : ips_.back()}) {
+      const Mapping* mapping = space.Find(ip - 1);
+      std::fprintf(stderr, "  %s: frames %zu / %zu, last %#lx in %s at %#lx\n", kind.c_str(),
+                   ours.size(), ips_.size(), static_cast<unsigned long>(ip),
+                   mapping != nullptr ? mapping->binary->path().c_str() : "nothing",
+                   static_cast<unsigned long>(
+                       mapping != nullptr ? mapping->FileAddress(ip).value_or(0) : 0));
+    }
+  }
 
   FastUnwinder natural_{&tables};
   FastUnwinder warm_{&tables};
   FastUnwinder cold_{&tables};
   DwarfUnwinder dwarf_;
   DwarfUnwinder uncached_{DwarfUnwinder::Caching::kOff};
+  std::vector<StoredSample> batch_;
   std::vector<UnwoundFrame> frames_;
   std::vector<uint64_t> ips_;
+  std::optional<Verdict> verdict_;
+  Verdict their_verdict_;
 };
 
 [[gnu::noinline]] int Recurse(int depth, const std::function<void()>& leaf) {
@@ -191,6 +238,7 @@ void RunOnThisProgram(size_t max_samples, int rounds) {
       comparison.Add(1, space, sample.registers(), sample.stack);
     }
   }
+  comparison.Flush();
   comparison.Print("this program, stepped");
 }
 
@@ -210,6 +258,7 @@ bool RunOnRecording(const std::string& path) {
     if (!read.ok() || *read == pmu::ReadResult::kEnd) break;
     const auto record = pmu::DecodeRecord(raw.header, (*source)->events()[raw.event].format);
     if (!record.ok()) continue;
+    if (!std::holds_alternative<pmu::SampleRecord>(*record)) comparison.Flush();
     if (const auto* mmap = std::get_if<pmu::MmapRecord>(&*record)) processes.Apply(*mmap);
     if (const auto* comm = std::get_if<pmu::CommRecord>(&*record)) processes.Apply(*comm);
     if (const auto* task = std::get_if<pmu::TaskRecord>(&*record)) processes.Apply(*task);
@@ -219,6 +268,7 @@ bool RunOnRecording(const std::string& path) {
                      sample->user_stack);
     }
   }
+  comparison.Flush();
   if (comparison.samples == 0) {
     std::fprintf(stderr, "%s: no samples with copies of the stack\n", path.c_str());
     return false;

@@ -50,6 +50,7 @@ int CompareInts(const void* a, const void* b) {
 
 volatile sig_atomic_t g_signals = 0;
 void OnSignal(int) {
+  SteppedSamples::Step(true);  // the kernel starts handlers without
   char text[32];
   std::snprintf(text, sizeof(text), "%d", g_signals);
   g_signals = g_signals + 1;
@@ -121,6 +122,7 @@ TEST_F(FastUnwinderTest, AgreesWithLibunwindAtEveryInstruction) {
   space_ = LiveSpace(&binaries_);  // libraries that were loaded on the way included
 
   size_t complete = 0;
+  std::map<std::string, size_t> reasons;
   size_t differing = 0;
   size_t trampolines = 0;
   for (const SteppedSamples::Sample& sample : recorded.samples()) {
@@ -128,6 +130,7 @@ TEST_F(FastUnwinderTest, AgreesWithLibunwindAtEveryInstruction) {
     const std::optional<Verdict> ours = Unwind(space_, sample.registers(), sample.stack);
     ASSERT_TRUE(ours.has_value()) << std::hex << sample.ip();
     complete += *ours == kComplete;
+    ++reasons[std::string(StackReasonName(ours->reason))];
     bool interrupted = false;
     bool same = *ours == theirs && Ips() == ips_;
     for (const UnwoundFrame& frame : frames_) {
@@ -153,6 +156,9 @@ TEST_F(FastUnwinderTest, AgreesWithLibunwindAtEveryInstruction) {
   std::printf("%zu samples of %zu instructions, %zu complete, %zu trampolines\n",
               recorded.samples().size(), static_cast<size_t>(recorded.instructions()), complete,
               trampolines);
+  for (const auto& [reason, count] : reasons) {
+    std::printf("  %zu %s\n", count, reason.empty() ? "complete" : reason.c_str());
+  }
   EXPECT_EQ(differing, 0u);
   EXPECT_GT(trampolines, 0u);
   EXPECT_GT(complete, recorded.samples().size() * 95 / 100);

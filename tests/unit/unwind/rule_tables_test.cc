@@ -15,7 +15,8 @@ class RuleTablesTest : public testing::Test {
   std::vector<std::shared_ptr<const Binary>> Mapped() {
     std::vector<std::shared_ptr<const Binary>> result;
     RuleTables tables;
-    for (const Mapping& m : LiveSpace(&binaries_).mappings()) {
+    const AddressSpace space = LiveSpace(&binaries_);
+    for (const Mapping& m : space.mappings()) {
       if (tables.Get(m.binary)->rows() > 0) result.push_back(m.binary);
     }
     return result;

@@ -61,18 +61,16 @@ class SteppedSamples {
     struct sigaction before;
     current_ = this;
     sigaction(SIGTRAP, &action, &before);
-    SetTrapFlag(true);
+    Step(true);
     work();
-    SetTrapFlag(false);
+    Step(false);
     sigaction(SIGTRAP, &before, nullptr);
     current_ = nullptr;
   }
 
-  const std::vector<Sample>& samples() const { return samples_; }
-  uint64_t instructions() const { return instructions_; }
-
- private:
-  [[gnu::always_inline]] static void SetTrapFlag(bool on) {
+  // From here on, while recording. Signal handlers begin without.
+  [[gnu::always_inline]] static void Step(bool on) {
+    if (current_ == nullptr) return;
     // Below the red zone, which the compiler may be using.
     if (on) {
       asm volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::
@@ -83,6 +81,10 @@ class SteppedSamples {
     }
   }
 
+  const std::vector<Sample>& samples() const { return samples_; }
+  uint64_t instructions() const { return instructions_; }
+
+ private:
   // Calls nothing that the stepped code may be in the middle of.
   static void OnStep(int, siginfo_t*, void* context) {
     SteppedSamples& self = *current_;
