@@ -164,21 +164,42 @@ struct FastUnwinder::Walk {
   }
 };
 
+uint64_t FastUnwinder::NumberOf(const std::shared_ptr<const Binary>& binary) {
+  const auto known = numbers_.find(binary.get());
+  if (known != numbers_.end()) {
+    const std::weak_ptr<const Binary>& held = known->second.first;
+    if (!held.owner_before(binary) && !binary.owner_before(held)) return known->second.second;
+    numbers_.erase(known);
+  }
+  // Numbers are not used again.
+  if (numbers_.size() >= kMaxBinaries) numbers_.clear();
+  numbers_.emplace(binary.get(), std::pair(std::weak_ptr<const Binary>(binary), ++last_number_));
+  return last_number_;
+}
+
 const UnwindRule* FastUnwinder::FindRule(const AddressSpace& space, uint64_t ip, bool exact,
                                          uint64_t key) {
   ++counts_.cache_misses;
   const Mapping* mapping = space.Find(exact ? ip : ip - 1);
   if (mapping == nullptr || (ip & kExact) != 0) return nullptr;
-  UnwindRule rule;
+  const Binary& binary = *mapping->binary;
   std::optional<uint64_t> code;  // ip in the file's own terms
-  if (mapping->binary->readable()) {
+  if (binary.readable()) {
     const std::optional<uint64_t> start = mapping->FileAddress(mapping->start);
-    if (start.has_value()) {
-      code = ip - mapping->start + *start;
-      rule = tables_->Get(mapping->binary)->Find(exact ? *code : *code - 1);
-    }
+    if (start.has_value()) code = ip - mapping->start + *start;
   }
-  if (rule.kind == UnwindRule::kNone) rule = GuessRule(*mapping->binary, code, exact);
+  if (!code.has_value() || *code == 0 || (*code & kExact) != 0) {
+    return cache_.Put(key, space.generation(), GuessRule(binary, std::nullopt, exact));
+  }
+  // Another process, or this one before its mappings changed, may have been there.
+  const uint64_t number = NumberOf(mapping->binary);
+  const uint64_t file_key = exact ? *code | kExact : *code - 1;
+  const UnwindRule* known = shared_.Find(file_key, number);
+  if (known != nullptr) return cache_.Put(key, space.generation(), *known);
+  ++counts_.table_reads;
+  UnwindRule rule = tables_->Get(mapping->binary)->Find(exact ? *code : *code - 1);
+  if (rule.kind == UnwindRule::kNone) rule = GuessRule(binary, code, exact);
+  shared_.Put(file_key, number, rule);
   return cache_.Put(key, space.generation(), rule);
 }
 

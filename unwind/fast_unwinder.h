@@ -10,15 +10,19 @@
 // may be a call where the code can be read, and up the stack. Its frames say that they are guesses,
 // and no stack with a guess in it is complete.
 //
-// Memory: a rule cache of 512 KiB. Thread rules: one owner per unwinder; the tables are shared.
+// Memory: two rule caches of 512 KiB, and at most 512 KiB to name binaries. Thread rules: one owner
+// per unwinder; the tables are shared.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "pmu/record.h"
 #include "unwind/address_space.h"
 #include "unwind/rule_cache.h"
@@ -38,11 +42,14 @@ class FastUnwinder {
  public:
   // More frames than this are cut (kTooDeep).
   static constexpr size_t kMaxFrames = 1024;
+  // Binaries that are named; beyond that all are named anew.
+  static constexpr size_t kMaxBinaries = 4096;
 
   struct Counts {
     uint64_t samples = 0;
     uint64_t steps = 0;         // rules asked for
-    uint64_t cache_misses = 0;  // of them
+    uint64_t cache_misses = 0;  // of them, in the cache of one address space's addresses
+    uint64_t table_reads = 0;   // of those, in the cache that all processes share as well
     uint64_t full_rules = 0;    // steps by a full rule, a signal frame without information included
     uint64_t guesses = 0;
     uint64_t handed_over = 0;  // samples
@@ -67,7 +74,10 @@ class FastUnwinder {
 
   const Counts& counts() const { return counts_; }
   // What was found so far is found again, by the tables. For measurements.
-  void ForgetRules() { cache_.Clear(); }
+  void ForgetRules() {
+    cache_.Clear();
+    shared_.Clear();
+  }
 
  private:
   struct Walk;
@@ -89,11 +99,18 @@ class FastUnwinder {
   Step TakeSignalReturn(Walk* walk);
   Step TakeGuess(const UnwindRule& rule, Walk* walk);
 
+  // Names a binary, for as long as this unwinder lives.
+  uint64_t NumberOf(const std::shared_ptr<const Binary>& binary);
+
   // User addresses leave the top bit free.
   static constexpr uint64_t kExact = uint64_t{1} << 63;
 
   RuleTables* const tables_;
-  RuleCache cache_;
+  RuleCache cache_;   // by address and generation of an address space
+  RuleCache shared_;  // by address in the file and number of the binary
+  // What is pointed to keeps its place as long as it is held here, so no two have one address.
+  absl::flat_hash_map<const Binary*, std::pair<std::weak_ptr<const Binary>, uint64_t>> numbers_;
+  uint64_t last_number_ = 0;
   Counts counts_;
 };
 

@@ -123,11 +123,14 @@ class Comparison {
     row("libunwind with its cache, warm", libunwind_warm);
     row("libunwind with its cache, as samples come", libunwind);
     row("libunwind without cache", uncached);
-    std::printf("\nRule cache: %.2f %% of %llu look-ups hit. Tables: %zu bytes for %zu binaries.\n",
-                100.0 - 100.0 * static_cast<double>(counts.cache_misses) /
-                            static_cast<double>(counts.steps),
-                static_cast<unsigned long long>(counts.steps), tables.stats().bytes,
-                tables.stats().tables);
+    const auto share = [&](uint64_t misses) {
+      return 100.0 - 100.0 * static_cast<double>(misses) / static_cast<double>(counts.steps);
+    };
+    std::printf(
+        "\nOf %llu look-ups %.2f %% hit the cache of their address space, %.2f %% that or "
+        "the one of all processes. Tables: %zu bytes for %zu binaries.\n",
+        static_cast<unsigned long long>(counts.steps), share(counts.cache_misses),
+        share(counts.table_reads), tables.stats().bytes, tables.stats().tables);
   }
 
   RuleTables tables;
