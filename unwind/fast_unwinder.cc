@@ -16,6 +16,9 @@ using x86_64::kRsp;
 
 constexpr uint64_t kWord = sizeof(uint64_t);
 
+// Whether an address can be one of user mode. The cache's keys have a use for the top bit.
+bool IsUser(uint64_t ip) { return ip != 0 && ip >> 63 == 0; }
+
 Verdict Truncated(StackReason reason) { return {StackState::kTruncated, reason}; }
 
 // Reads what the file puts at an address that nothing of the process may have written to.
@@ -181,7 +184,7 @@ const UnwindRule* FastUnwinder::FindRule(const AddressSpace& space, uint64_t ip,
                                          uint64_t key) {
   ++counts_.cache_misses;
   const Mapping* mapping = space.Find(exact ? ip : ip - 1);
-  if (mapping == nullptr || (ip & kExact) != 0) return nullptr;
+  if (mapping == nullptr) return nullptr;
   const Binary& binary = *mapping->binary;
   std::optional<uint64_t> code;  // ip in the file's own terms
   if (binary.readable()) {
@@ -256,7 +259,8 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
   const size_t frames_before = frames->size();
   uint64_t steps = 1;
   const absl::Cleanup count_steps = [&] { counts_.steps += steps; };
-  const UnwindRule* rule = RuleAt(space, walk.registers[kRip], /*exact=*/true);
+  const UnwindRule* rule =
+      IsUser(walk.registers[kRip]) ? RuleAt(space, walk.registers[kRip], /*exact=*/true) : nullptr;
   if (rule == nullptr) return Truncated(StackReason::kBadAddress);
   for (size_t depth = 0; depth < kMaxFrames; ++depth) {
     if ((rule->flags & UnwindRule::kThreadStart) != 0) {
@@ -282,7 +286,7 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
     }
     ++steps;
     walk.exact = interrupted;
-    rule = caller == 0 ? nullptr : RuleAt(space, caller, interrupted);
+    rule = IsUser(caller) ? RuleAt(space, caller, interrupted) : nullptr;
     if (rule == nullptr) return walk.End(Truncated(StackReason::kBadAddress));
     // A signal trampoline was not called either: the kernel made it a return address.
     frames->push_back({.ip = caller,
@@ -452,12 +456,12 @@ FastUnwinder::Step FastUnwinder::TakeGuess(const UnwindRule& rule, Walk* walk) {
 }
 
 bool FastUnwinder::IsThreadStart(const AddressSpace& space, uint64_t ip) {
-  const UnwindRule* rule = RuleAt(space, ip, /*exact=*/true);
+  const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
   return rule != nullptr && (rule->flags & UnwindRule::kThreadStart) != 0;
 }
 
 bool FastUnwinder::IsSignalTrampoline(const AddressSpace& space, uint64_t ip) {
-  const UnwindRule* rule = RuleAt(space, ip, /*exact=*/true);
+  const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
   return rule != nullptr && (rule->flags & UnwindRule::kSignalFrame) != 0;
 }
 

@@ -92,7 +92,7 @@ void StackResolver::UnwindCopy(const pmu::SampleRecord& sample, const Process& p
   // A signal's trampoline, and what the signal interrupted, were not called.
   bool interrupted = false;
   for (const uint64_t ip : ips_) {
-    const bool trampoline = dwarf_.IsSignalTrampoline(process.pid, process.space, ip);
+    const bool trampoline = fast_.IsSignalTrampoline(process.space, ip);
     AddFrame(ip, FrameSource::kDwarf, !trampoline && !interrupted, out);
     interrupted = trampoline;
   }
