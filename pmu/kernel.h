@@ -27,14 +27,19 @@ class Kernel {
   Kernel& operator=(const Kernel&) = delete;
   virtual ~Kernel() = default;
 
-  // perf_event_open(2). Descriptors are close-on-exec.
-  virtual int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) = 0;
+  // perf_event_open(2) with PERF_FLAG_… flags. Descriptors are close-on-exec.
+  virtual int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
+                        unsigned long flags = 0) = 0;
   // A descriptor that polls readable when the process is gone. pidfd_open(2).
   virtual int OpenPid(int32_t pid) = 0;
   // A descriptor that polls readable once Signal() was called on it. eventfd(2).
   virtual int OpenSignal() = 0;
   virtual void Signal(int fd) = 0;
+  // A folder's descriptor: a cgroup's stands for it where events are opened.
+  virtual int OpenFolder(const std::string& path) = 0;
   virtual void Close(int fd) = 0;
+  // How many descriptors this process may have open.
+  virtual uint64_t DescriptorLimit() = 0;
 
   // ioctl(2) with a PERF_EVENT_IOC_… request: 0 or -errno.
   virtual int Control(int fd, unsigned long request, uint64_t argument) = 0;

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,8 +20,9 @@
 
 namespace lbrd::pmu {
 
-int LinuxKernel::OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) {
-  const long fd = syscall(SYS_perf_event_open, &attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+int LinuxKernel::OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
+                           unsigned long flags) {
+  const long fd = syscall(SYS_perf_event_open, &attr, pid, cpu, -1, flags | PERF_FLAG_FD_CLOEXEC);
   return fd < 0 ? -errno : static_cast<int>(fd);
 }
 
@@ -38,6 +40,16 @@ void LinuxKernel::Signal(int fd) {
   const uint64_t one = 1;
   // Can only fail when the counter is full, and then the descriptor is readable already.
   [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof(one));
+}
+
+int LinuxKernel::OpenFolder(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+uint64_t LinuxKernel::DescriptorLimit() {
+  rlimit limit;
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
 void LinuxKernel::Close(int fd) { close(fd); }

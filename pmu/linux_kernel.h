@@ -7,11 +7,14 @@ namespace lbrd::pmu {
 
 class LinuxKernel : public Kernel {
  public:
-  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) override;
+  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
+                unsigned long flags) override;
   int OpenPid(int32_t pid) override;
   int OpenSignal() override;
   void Signal(int fd) override;
+  int OpenFolder(const std::string& path) override;
   void Close(int fd) override;
+  uint64_t DescriptorLimit() override;
   int Control(int fd, unsigned long request, uint64_t argument) override;
   int64_t ReadCounts(int fd, std::span<uint64_t> out) override;
   void* MapRing(int fd, uint64_t data_bytes, int* error) override;

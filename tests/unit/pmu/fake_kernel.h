@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -32,6 +33,7 @@ class FakeKernel : public Kernel {
     perf_event_attr attr{};
     int32_t pid = 0;
     int32_t cpu = 0;
+    unsigned long flags = 0;
     bool enabled = false;
     int output = -1;  // whose ring it writes to
     std::vector<uint64_t> counts;
@@ -49,6 +51,9 @@ class FakeKernel : public Kernel {
   std::function<int()> refuse_map = [] { return 0; };
   std::function<void(const std::string& folder)> on_list = [](const std::string&) {};
   int signal_error = 0;
+  std::map<std::string, int> folder_errors;  // 0: the folder opens
+  uint64_t descriptor_limit = 1024;
+  std::set<int> hung_up;  // descriptors of events that poll as such
   int pid_error = 0;
   bool process_gone = false;
   std::map<std::string, std::string> files;
@@ -60,6 +65,7 @@ class FakeKernel : public Kernel {
     perf_event_attr attr{};
     int32_t pid = 0;
     int32_t cpu = 0;
+    unsigned long flags = 0;
     int error = 0;
   };
   std::vector<Attempt> attempts;
@@ -89,11 +95,14 @@ class FakeKernel : public Kernel {
     return ring == nullptr ? nullptr : ring->control();
   }
 
-  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) override {
+  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
+                unsigned long flags) override {
     const int error = refuse(attr, pid, cpu);
-    attempts.push_back({attr, pid, cpu, error});
+    attempts.push_back({attr, pid, cpu, flags, error});
     if (error != 0) return -error;
     Event event;
+    event.flags = flags;
+    event.enabled = attr.disabled == 0;
     event.attr = attr;
     event.pid = pid;
     event.cpu = cpu;
@@ -101,6 +110,13 @@ class FakeKernel : public Kernel {
     return next_fd_++;
   }
   int OpenPid(int32_t) override { return pid_error != 0 ? -pid_error : OpenOther(Kind::kPid); }
+  int OpenFolder(const std::string& path) override {
+    const auto found = folder_errors.find(path);
+    return found == folder_errors.end() ? -ENOENT
+           : found->second != 0         ? -found->second
+                                        : OpenOther(Kind::kFolder);
+  }
+  uint64_t DescriptorLimit() override { return descriptor_limit; }
   int OpenSignal() override { return signal_error != 0 ? -signal_error : OpenOther(Kind::kSignal); }
   void Signal(int) override { signalled_ = true; }
   void Close(int fd) override {
@@ -155,6 +171,11 @@ class FakeKernel : public Kernel {
     int ready = 0;
     for (pollfd& entry : fds) {
       entry.revents = 0;
+      if (hung_up.count(entry.fd) != 0) {
+        entry.revents = POLLHUP;
+        ++ready;
+        continue;
+      }
       const auto other = others_.find(entry.fd);
       if (other == others_.end()) continue;
       const bool readable = other->second == Kind::kPid ? process_gone : signalled_.load();
@@ -182,7 +203,7 @@ class FakeKernel : public Kernel {
   }
 
  private:
-  enum class Kind { kPid, kSignal };
+  enum class Kind { kPid, kSignal, kFolder };
   struct RingMemory {
     int32_t cpu = -1;
     uint64_t data_bytes = 0;
