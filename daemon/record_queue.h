@@ -19,7 +19,7 @@
 namespace lbrd::daemon {
 
 // An event index for records that RecordWriter made: their format is RecordFormat{}.
-inline constexpr uint32_t kMadeHere = UINT32_MAX;
+inline constexpr uint32_t kMadeHere = pmu::kMadeRecord;
 
 class RecordBatch {
  public:

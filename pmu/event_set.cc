@@ -3,29 +3,16 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 #include <utility>
+#include <variant>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "pmu/cpu_list.h"
+#include "pmu/cpu_target.h"
+#include "pmu/task_target.h"
+#include "pmu/thread_target.h"
 
 namespace lbrd::pmu {
-namespace {
-
-constexpr uint32_t kSampling = 0;
-constexpr uint32_t kSideBand = 1;
-
-absl::StatusOr<std::vector<int32_t>> OnlineCpus(Kernel& kernel) {
-  absl::StatusOr<std::string> text = kernel.ReadFile("/sys/devices/system/cpu/online", 65536);
-  if (!text.ok()) return text.status();
-  return ParseCpuList(*text);
-}
-
-// Opening stops being worth it when threads come faster than it goes.
-constexpr int kMaxEnumerations = 64;
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<EventSet>> EventSet::Open(Kernel& kernel, const ChosenEvent& event,
                                                          const EventTarget& target,
@@ -36,181 +23,113 @@ absl::StatusOr<std::unique_ptr<EventSet>> EventSet::Open(Kernel& kernel, const C
         absl::StrCat("a ring of ", ring_bytes, " bytes is too large; the most is ", kMaxRingBytes));
   }
   ring_bytes = std::bit_ceil(std::max(ring_bytes, kernel.PageBytes()));
-  std::unique_ptr<EventSet> set(new EventSet(kernel, ring_bytes));
-  if (absl::Status opened = set->OpenAll(event, target); !opened.ok()) return opened;
+  std::unique_ptr<EventSet> set(new EventSet(kernel));
+  if (absl::Status opened = set->OpenAll(event, target, ring_bytes); !opened.ok()) return opened;
   return set;
 }
 
+EventSet::EventSet(Kernel& kernel)
+    : kernel_(kernel),
+      rings_(kernel, [this](const perf_event_header* header, SampleId* who, uint32_t* index) {
+        return PeekRing(header, who, index);
+      }) {}
+
 EventSet::~EventSet() {
-  for (const MappedRing& ring : rings_) kernel_.UnmapRing(ring.memory, ring_bytes_);
-  for (const OpenEvent& event : open_) kernel_.Close(event.fd);
+  target_.reset();
+  installer_.reset();  // releases all events
   if (signal_fd_ >= 0) kernel_.Close(signal_fd_);
   if (pid_fd_ >= 0) kernel_.Close(pid_fd_);
 }
 
-absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& target) {
-  event_ = event;
+absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& target,
+                               uint64_t ring_bytes) {
+  code_ = event.code;
   enable_on_exec_ = target.enable_on_exec;
-  event_.attr.inherit = target.pid.has_value();
-  event_.attr.enable_on_exec = target.enable_on_exec;
-  const bool read_lost = (event_.attr.read_format & PERF_FORMAT_LOST) != 0;
+  perf_event_attr sampling = event.attr;
+  sampling.inherit = target.pid.has_value();
+  sampling.enable_on_exec = target.enable_on_exec;
+  const bool read_lost = (sampling.read_format & PERF_FORMAT_LOST) != 0;
   // The side-band event takes the same ladder: build IDs in mappings came later than dummies.
   perf_event_attr side_band{};
   for (const bool build_ids : {true, false}) {
     side_band = BuildSideBandAttr(build_ids, read_lost);
-    side_band.inherit = event_.attr.inherit;
-    ReceiveDeferredChains(event_.attr, &side_band);
+    side_band.inherit = sampling.inherit;
+    ReceiveDeferredChains(sampling, &side_band);
     const int fd = kernel_.OpenEvent(side_band, 0, -1);
     if (fd < 0) continue;
     kernel_.Close(fd);
     break;
   }
-  // A reader that wakes at a quarter of the ring has three quarters left to be late.
-  for (perf_event_attr* attr : {&event_.attr, &side_band}) {
-    attr->watermark = 1;
-    attr->wakeup_watermark = static_cast<uint32_t>(ring_bytes_ / 4);
-  }
-  events_.push_back({event_.code.name, event_.attr, RecordFormat::FromAttr(event_.attr)});
+  events_.push_back({code_.name, sampling, RecordFormat::FromAttr(sampling)});
   events_.push_back({"side-band", side_band, RecordFormat::FromAttr(side_band)});
-  order_ =
-      std::make_unique<RingOrder>([this](const perf_event_header* header, SampleId* who,
-                                         uint32_t* index) { return PeekRing(header, who, index); });
 
   signal_fd_ = kernel_.OpenSignal();
   if (signal_fd_ < 0) return absl::ErrnoToStatus(-signal_fd_, "cannot make an eventfd");
-  absl::StatusOr<std::vector<int32_t>> cpus = OnlineCpus(kernel_);
-  if (!cpus.ok()) return cpus.status();
-
   if (target.pid.has_value()) {
     pid_fd_ = kernel_.OpenPid(*target.pid);
     if (pid_fd_ < 0) {
-      return ExplainOpenError(-pid_fd_, event_.code, absl::StrCat("process ", *target.pid));
-    }
-    if (absl::Status opened = OpenThreads(target, *cpus); !opened.ok()) return opened;
-  } else {
-    for (const int32_t cpu : *cpus) {
-      absl::Status opened = OpenPair(-1, cpu);
-      if (absl::IsUnavailable(opened)) continue;  // went offline since the list was read
-      if (!opened.ok()) return opened;
+      return ExplainOpenError(-pid_fd_, code_, absl::StrCat("process ", *target.pid));
     }
   }
-  if (rings_.empty()) {
-    return absl::NotFoundError(absl::StrCat("nothing to sample: ", target.pid.has_value()
-                                                                       ? "the process has ended"
-                                                                       : "no CPU is online"));
-  }
-  for (const MappedRing& ring : rings_) poll_.push_back({ring.fd, POLLIN, 0});
-  poll_.push_back({signal_fd_, POLLIN, 0});
-  if (pid_fd_ >= 0) poll_.push_back({pid_fd_, POLLIN, 0});
+  if (target.uid.has_value()) users_.emplace(kernel_, *target.uid);
+  if (absl::Status opened = OpenTarget(target, ring_bytes); !opened.ok()) return opened;
+  cpus_ = target_->cpus();
   return absl::OkStatus();
 }
 
-absl::Status EventSet::OpenThreads(const EventTarget& target, const std::vector<int32_t>& cpus) {
-  const std::string folder = absl::StrCat("/proc/", *target.pid, "/task");
-  absl::flat_hash_set<int32_t> known;
-  // Threads are born while we open: look again until a pass finds none that is neither ours nor
-  // born of one that is (events are inherited).
-  for (int pass = 0; pass < kMaxEnumerations; ++pass) {
-    const absl::StatusOr<std::vector<int32_t>> tids = kernel_.ListNumbers(folder);
-    if (!tids.ok()) {
-      if (pass > 0) return absl::OkStatus();  // it ended meanwhile; what it wrote can be read
-      return absl::NotFoundError(absl::StrCat("no process ", *target.pid,
-                                              "; a thread's ID is not a process's: see ps -e"));
+absl::Status EventSet::OpenTarget(const EventTarget& target, uint64_t ring_bytes) {
+  const auto make_installer = [&](uint64_t bytes) {
+    for (SourceEvent& event : events_) {
+      // A reader that wakes at a quarter of the ring has three quarters left to be late.
+      event.attr.watermark = 1;
+      event.attr.wakeup_watermark = static_cast<uint32_t>(bytes / 4);
     }
-    CollectForked(&known);
-    bool news = false;
-    for (const int32_t tid : *tids) {
-      if (!known.insert(tid).second) continue;
-      news = true;
-      for (const int32_t cpu : cpus) {
-        absl::Status opened = OpenPair(tid, cpu);
-        if (absl::IsNotFound(opened)) break;  // the thread ended
-        if (absl::IsUnavailable(opened)) continue;
-        if (!opened.ok()) return opened;
-      }
-    }
-    if (!news) break;
+    installer_ = std::make_unique<Installer>(kernel_, &rings_, &events_, code_);
+  };
+  make_installer(ring_bytes);
+  if (target.tid.has_value()) {
+    target_ = std::make_unique<ThreadTarget>(installer_.get(), target, ring_bytes, "");
+    return target_->Open();
   }
-  return absl::OkStatus();
-}
-
-absl::Status EventSet::OpenPair(int32_t pid, int32_t cpu) {
-  for (const uint32_t index : {kSideBand, kSampling}) {
-    const int fd = kernel_.OpenEvent(events_[index].attr, pid, cpu);
-    if (fd < 0) {
-      return ExplainOpenError(-fd, event_.code,
-                              pid < 0 ? absl::StrCat("CPU ", cpu) : absl::StrCat("thread ", pid));
-    }
-    open_.push_back({fd, index == kSampling});
-    if (absl::Status connected = ConnectToRing(fd, cpu); !connected.ok()) return connected;
-    // A thread's forks must be seen from the moment that they inherit its events.
-    if (index == kSideBand && pid >= 0 && !enable_on_exec_) {
-      if (const int error = kernel_.Control(fd, PERF_EVENT_IOC_ENABLE, 0); error < 0) {
-        return absl::ErrnoToStatus(-error, "cannot enable a side-band event");
-      }
-    }
+  if (!target.pid.has_value()) {
+    target_ = std::make_unique<CpuTarget>(installer_.get(), target, ring_bytes);
+    return target_->Open();
   }
-  return absl::OkStatus();
-}
-
-absl::Status EventSet::ConnectToRing(int fd, int32_t cpu) {
-  const auto [found, is_new] = ring_of_cpu_.try_emplace(cpu, rings_.size());
-  if (!is_new) {
-    const int error = kernel_.Control(fd, PERF_EVENT_IOC_SET_OUTPUT,
-                                      static_cast<uint64_t>(rings_[found->second].fd));
-    if (error == 0) return absl::OkStatus();
-    return absl::ErrnoToStatus(-error, absl::StrCat("cannot share the ring of CPU ", cpu));
+  auto tasks = std::make_unique<TaskTarget>(installer_.get(), target, ring_bytes);
+  const absl::Status opened = tasks->Open();
+  if (opened.ok() || !tasks->needs_fewer_descriptors()) {
+    target_ = std::move(tasks);
+    return opened;
   }
-  int error = 0;
-  void* memory = kernel_.MapRing(fd, ring_bytes_, &error);
-  if (memory == nullptr) {
-    ring_of_cpu_.erase(found);
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "cannot map a ring of ", ring_bytes_ >> 10, " KiB for CPU ", cpu, ": ", strerror(error),
-        "; ask for smaller rings, or raise kernel.perf_event_mlock_kb"));
-  }
-  rings_.push_back(
-      {cpu, fd, memory, std::make_unique<Ring>(memory, kernel_.PageBytes(), ring_bytes_)});
-  order_->Add(rings_.back().ring.get());
-  return absl::OkStatus();
-}
-
-void EventSet::CollectForked(absl::flat_hash_set<int32_t>* tids) {
-  // A reader of its own, so that the records stay where they are for the session.
-  for (const MappedRing& mapped : rings_) {
-    Ring ring(mapped.memory, kernel_.PageBytes(), ring_bytes_);
-    ring.Refresh();
-    while (const perf_event_header* header = ring.Peek()) {
-      if (header->type == PERF_RECORD_FORK) {
-        SampleId who;
-        uint32_t event;
-        if (PeekRing(header, &who, &event)) tids->insert(who.tid);
-      }
-      ring.Advance();
-    }
-  }
-}
-
-absl::Status EventSet::Enable(bool sampling) {
-  for (const OpenEvent& event : open_) {
-    if (event.sampling != sampling) continue;
-    const int error = kernel_.Control(event.fd, PERF_EVENT_IOC_ENABLE, 0);
-    if (error < 0) return absl::ErrnoToStatus(-error, "cannot enable an event");
-  }
-  return absl::OkStatus();
+  std::string why = absl::StrCat(
+      "the process is followed thread by thread: ", tasks->threads_found(), " threads on ",
+      tasks->cpus_wanted(), " CPUs would need ", tasks->threads_found() * tasks->cpus_wanted() * 2,
+      " descriptors, and half of the ", kernel_.DescriptorLimit(),
+      " that lbrd may have is the most");
+  tasks->Abandon();
+  tasks.reset();
+  installer_.reset();
+  rings_.UnmapDrained();
+  for (SourceEvent& event : events_) event.attr.inherit = 0;
+  ring_bytes = std::min(ring_bytes, ThreadTarget::kThreadRingBytes);
+  make_installer(ring_bytes);
+  target_ = std::make_unique<ThreadTarget>(installer_.get(), target, ring_bytes, std::move(why));
+  return target_->Open();
 }
 
 absl::Status EventSet::StartSideBand() {
   // With enable_on_exec the side band too may be enabled now: what precedes the exec is harmless.
-  return Enable(/*sampling=*/false);
+  if (absl::Status enabled = installer_->side_band_root()->Enable(); !enabled.ok()) return enabled;
+  target_->Started(kernel_.Now());
+  return absl::OkStatus();
 }
 
 absl::Status EventSet::StartSampling() {
-  return enable_on_exec_ ? absl::OkStatus() : Enable(/*sampling=*/true);
+  return enable_on_exec_ ? absl::OkStatus() : installer_->sampling_root()->Enable();
 }
 
 bool EventSet::PeekRing(const perf_event_header* header, SampleId* who, uint32_t* event) {
-  *event = header->type == PERF_RECORD_SAMPLE ? kSampling : kSideBand;
+  *event = header->type == PERF_RECORD_SAMPLE ? kSamplingEvent : kSideBandEvent;
   // Both formats end records that are not samples with the same sample_id.
   absl::StatusOr<SampleId> peeked = PeekRecord(header, events_[*event].format);
   if (!peeked.ok()) return false;
@@ -218,34 +137,89 @@ bool EventSet::PeekRing(const perf_event_header* header, SampleId* who, uint32_t
   return true;
 }
 
-absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
-  const RingOrder::Next* next = order_->Pop();
+bool EventSet::Take(RawRecord* out) {
+  const std::vector<uint64_t>& words = made_.words();
+  if (made_at_ < words.size()) {
+    out->header = reinterpret_cast<const perf_event_header*>(words.data() + made_at_);
+    out->event = kMadeRecord;
+    // A record that RecordWriter made begins with its process and thread.
+    out->who = {.pid = static_cast<int32_t>(words[made_at_ + 1]),
+                .tid = static_cast<int32_t>(words[made_at_ + 1] >> 32)};
+    made_at_ += out->header->size / 8;
+    return true;
+  }
+  const RingOrder::Next* next = rings_.order().Pop();
   if (next == nullptr && !finished_) {
-    order_->BeginRound(kernel_.Now());
-    next = order_->Pop();
+    // Nothing is held now: what moved can be followed, and what is empty given back.
+    const uint64_t now = kernel_.Now();
+    made_.Clear();
+    made_at_ = 0;
+    target_->Follow(now, &made_);
+    rings_.UnmapDrained();
+    if (!made_.words().empty()) return Take(out);
+    rings_.order().BeginRound(now);
+    next = rings_.order().Pop();
   }
-  late_.store(order_->late(), std::memory_order_relaxed);
-  undecodable_.store(order_->malformed(), std::memory_order_relaxed);
-  if (next == nullptr) {
-    order_->ReleaseAll();
-    return finished_ ? ReadResult::kEnd : ReadResult::kIdle;
+  if (next == nullptr) return false;
+  *out = {.header = next->header, .event = next->event, .who = next->who};
+  return true;
+}
+
+absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
+  while (Take(out)) {
+    if (Account(*out)) return ReadResult::kRecord;
   }
-  out->header = next->header;
-  out->event = next->event;
-  out->who = next->who;
-  if (next->header->type == PERF_RECORD_SAMPLE) {
+  late_.store(rings_.order().late(), std::memory_order_relaxed);
+  undecodable_.store(rings_.order().malformed(), std::memory_order_relaxed);
+  rings_.order().ReleaseAll();
+  return finished_ ? ReadResult::kEnd : ReadResult::kIdle;
+}
+
+bool EventSet::Account(const RawRecord& record) {
+  if (record.event == kMadeRecord) return true;
+  const uint32_t type = record.header->type;
+  const TargetEvents::Verdict verdict = target_->See(record);
+  if (type == PERF_RECORD_SAMPLE) {
     samples_.fetch_add(1, std::memory_order_relaxed);
-  } else {
-    other_records_.fetch_add(1, std::memory_order_relaxed);
-    if (next->header->type == PERF_RECORD_THROTTLE) {
-      throttled_.fetch_add(1, std::memory_order_relaxed);
-    } else if (next->header->type == PERF_RECORD_LOST ||
-               next->header->type == PERF_RECORD_LOST_SAMPLES) {
-      const absl::StatusOr<Record> record = DecodeRecord(next->header, events_[next->event].format);
-      if (record.ok()) CountLost(std::get<LostRecord>(*record));
+    if (verdict == TargetEvents::Verdict::kDuplicate) {
+      duplicates_.fetch_add(1, std::memory_order_relaxed);
+      return false;
+    }
+    if (OfOtherUser(record)) {
+      other_users_.fetch_add(1, std::memory_order_relaxed);
+      return false;
+    }
+    return true;
+  }
+  other_records_.fetch_add(1, std::memory_order_relaxed);
+  OfOtherUser(record);
+  if (type == PERF_RECORD_THROTTLE) {
+    throttled_.fetch_add(1, std::memory_order_relaxed);
+  } else if (type == PERF_RECORD_LOST || type == PERF_RECORD_LOST_SAMPLES) {
+    const absl::StatusOr<Record> lost = DecodeRecord(record.header, events_[record.event].format);
+    if (lost.ok()) CountLost(std::get<LostRecord>(*lost));
+  }
+  return true;
+}
+
+bool EventSet::OfOtherUser(const RawRecord& record) {
+  if (!users_.has_value()) return false;
+  const uint32_t type = record.header->type;
+  if (type == PERF_RECORD_SAMPLE) return !users_->Wanted(record.who.pid, record.who.time);
+  if (type == PERF_RECORD_COMM && (record.header->misc & PERF_RECORD_MISC_COMM_EXEC) != 0) {
+    users_->Executed(record.who.pid);
+  } else if (type == PERF_RECORD_FORK || type == PERF_RECORD_EXIT) {
+    const absl::StatusOr<Record> decoded =
+        DecodeRecord(record.header, events_[record.event].format);
+    if (!decoded.ok()) return false;
+    const auto& task = std::get<TaskRecord>(*decoded);
+    if (!task.exit) {
+      users_->Forked(task.pid, task.ppid);
+    } else if (task.pid == task.tid) {
+      users_->Exited(task.pid);
     }
   }
-  return ReadResult::kRecord;
+  return false;
 }
 
 void EventSet::CountLost(const LostRecord& lost) {
@@ -258,23 +232,28 @@ void EventSet::CountLost(const LostRecord& lost) {
 }
 
 void EventSet::Wait(absl::Duration timeout) {
-  order_->ReleaseAll();
+  rings_.order().ReleaseAll();
+  if (polled_changes_ != rings_.changes()) {
+    poll_.clear();
+    poll_.push_back({signal_fd_, POLLIN, 0});
+    poll_.push_back({target_gone_ ? -1 : pid_fd_, POLLIN, 0});  // poll skips what is negative
+    rings_.AppendPoll(&poll_);
+    polled_changes_ = rings_.changes();
+  }
   for (pollfd& entry : poll_) entry.revents = 0;
   const int ready = kernel_.Poll(poll_, static_cast<int>(absl::ToInt64Milliseconds(timeout)));
-  if (ready <= 0) return;
-  const size_t signal = rings_.size();
-  if (poll_[signal].revents != 0) {
-    uint64_t count;
-    kernel_.ReadCounts(signal_fd_, std::span(&count, 1));
+  if (ready > 0) {
+    if (poll_[0].revents != 0) {
+      uint64_t count;
+      kernel_.ReadCounts(signal_fd_, std::span(&count, 1));
+    }
+    if ((poll_[1].revents & POLLIN) != 0) {
+      target_gone_ = true;
+      poll_[1].fd = -1;  // readable for good: it must not keep waking us
+    }
+    rings_.TakePoll(poll_, [this](Ring* ring) { target_->HungUp(ring); });
   }
-  if (pid_fd_ >= 0 && (poll_.back().revents & POLLIN) != 0) {
-    target_gone_ = true;
-    poll_.back().fd = -1;  // readable for good: it must not keep waking us
-  }
-  // A ring whose thread has ended hangs up for good; it is still read in every round.
-  for (size_t i = 0; i < rings_.size(); ++i) {
-    if ((poll_[i].revents & (POLLHUP | POLLERR)) != 0) poll_[i].fd = -1;
-  }
+  if (target_->gone()) target_gone_ = true;
 }
 
 void EventSet::Interrupt() { kernel_.Signal(signal_fd_); }
@@ -284,43 +263,42 @@ void EventSet::Finish() {
   finished_ = true;
   // Samples first, so that the side band covers all of them. Disabling returns when the event has
   // stopped on its CPU, so afterwards the rings are final.
-  for (const bool sampling : {true, false}) {
-    for (const OpenEvent& event : open_) {
-      if (event.sampling == sampling) kernel_.Control(event.fd, PERF_EVENT_IOC_DISABLE, 0);
-    }
-  }
+  installer_->sampling_root()->Disable();
+  installer_->side_band_root()->Disable();
   ReadCounts();
-  order_->Drain();
+  rings_.order().Drain();
 }
 
 void EventSet::ReadCounts() {
-  const bool has_lost = (events_[kSampling].attr.read_format & PERF_FORMAT_LOST) != 0;
-  uint64_t count = 0;
-  uint64_t lost_samples = 0;
-  uint64_t lost_other = 0;
-  for (const OpenEvent& event : open_) {
-    uint64_t values[5] = {};  // value, time enabled, time running, id, lost
-    if (kernel_.ReadCounts(event.fd, values) < 0) continue;
-    if (event.sampling) count += values[0];
-    if (has_lost) (event.sampling ? lost_samples : lost_other) += values[4];
-  }
-  kernel_count_ = count;
-  if (has_lost) {
+  const EventCounts sampling = installer_->sampling_root()->Read();
+  const EventCounts side_band = installer_->side_band_root()->Read();
+  kernel_count_ = sampling.value;
+  time_enabled_ns_ = sampling.time_enabled_ns;
+  time_running_ns_ = sampling.time_running_ns;
+  if ((events_[kSamplingEvent].attr.read_format & PERF_FORMAT_LOST) != 0) {
     lost_is_exact_ = true;
-    lost_samples_ = lost_samples + lost_in_pmu_;
-    lost_other_ = lost_other;
+    lost_samples_ = sampling.lost + lost_in_pmu_;
+    lost_other_ = side_band.lost;
   }
 }
 
 SourceStats EventSet::stats() const {
-  return {.samples = samples_,
-          .other_records = other_records_,
-          .lost_samples = lost_samples_,
-          .lost_other = lost_other_,
-          .late_records = late_,
-          .undecodable = undecodable_,
-          .throttled = throttled_,
-          .kernel_count = kernel_count_};
+  SourceStats stats{.samples = samples_,
+                    .other_records = other_records_,
+                    .lost_samples = lost_samples_,
+                    .lost_other = lost_other_,
+                    .late_records = late_,
+                    .undecodable = undecodable_,
+                    .throttled = throttled_,
+                    .kernel_count = kernel_count_,
+                    .time_enabled_ns = time_enabled_ns_,
+                    .time_running_ns = time_running_ns_,
+                    .duplicates = duplicates_,
+                    .other_users = other_users_};
+  stats.gap_count = target_->gaps(&stats.gaps);
+  return stats;
 }
+
+std::vector<std::string> EventSet::notes() const { return target_->notes(); }
 
 }  // namespace lbrd::pmu

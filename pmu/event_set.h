@@ -1,11 +1,11 @@
-// A session's events on the kernel: opened on every CPU or on every thread of a process, one ring
-// per CPU, read as a RecordSource in time order.
+// A session's events on the kernel, read as a RecordSource in time order: the rings of what a
+// target has open, wherever that moves.
 //
-// On each CPU two kinds of event share the ring: the sampling event, and a dummy that carries
-// mappings, names, forks and exits. They are apart so that each one's losses are known exactly
-// (read_format LOST). Everything is opened disabled; Start() enables.
+// What is opened where is the target's business (pmu/cpu_target.h, task_target.h, thread_target.h);
+// this reads. Everything is opened disabled; StartSideBand() and StartSampling() enable.
 //
-// Memory: ring_bytes per CPU, pinned by the kernel, plus 64 KiB per ring that had to wrap.
+// Memory: ring_bytes per CPU (per thread: pmu/thread_target.h), pinned by the kernel, plus 64 KiB
+// per ring that had to wrap.
 // Thread rules: as RecordSource. Descriptors and rings are given back by the destructor.
 #pragma once
 
@@ -16,24 +16,19 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "pmu/event_target.h"
+#include "pmu/installer.h"
 #include "pmu/kernel.h"
 #include "pmu/record_source.h"
-#include "pmu/ring.h"
-#include "pmu/ring_order.h"
+#include "pmu/record_writer.h"
+#include "pmu/ring_set.h"
 #include "pmu/stack_source.h"
+#include "pmu/target_events.h"
+#include "pmu/uid_filter.h"
 
 namespace lbrd::pmu {
-
-// What is sampled.
-struct EventTarget {
-  // A process with its threads, and what they fork; nullopt: all CPUs.
-  std::optional<int32_t> pid;
-  // Count nothing until the process executes a program.
-  bool enable_on_exec = false;
-};
 
 inline constexpr uint64_t kDefaultRingBytes = uint64_t{8} << 20;
 inline constexpr uint64_t kMaxRingBytes = uint64_t{256} << 20;
@@ -59,44 +54,37 @@ class EventSet : public RecordSource {
   void Interrupt() override;
   void Finish() override;
   SourceStats stats() const override;
+  std::vector<std::string> notes() const override;
 
-  size_t cpus() const { return rings_.size(); }
+  // CPUs that are sampled, when it was opened.
+  size_t cpus() const { return cpus_; }
   bool target_gone() const override { return target_gone_; }
 
  private:
-  struct OpenEvent {
-    int fd;
-    bool sampling;
-  };
-  struct MappedRing {
-    int32_t cpu;
-    int fd;  // whose ring it is
-    void* memory;
-    std::unique_ptr<Ring> ring;
-  };
-
-  EventSet(Kernel& kernel, uint64_t ring_bytes) : kernel_(kernel), ring_bytes_(ring_bytes) {}
-  absl::Status OpenAll(const ChosenEvent& event, const EventTarget& target);
-  absl::Status OpenThreads(const EventTarget& target, const std::vector<int32_t>& cpus);
-  // Opens the pair of events of one (thread, CPU) and connects them to the CPU's ring.
-  absl::Status OpenPair(int32_t pid, int32_t cpu);
-  absl::Status ConnectToRing(int fd, int32_t cpu);
-  // Threads born of followed threads while we were still opening: their events were inherited.
-  void CollectForked(absl::flat_hash_set<int32_t>* tids);
-  absl::Status Enable(bool sampling);
+  explicit EventSet(Kernel& kernel);
+  absl::Status OpenAll(const ChosenEvent& event, const EventTarget& target, uint64_t ring_bytes);
+  absl::Status OpenTarget(const EventTarget& target, uint64_t ring_bytes);
+  // The next record of the rings, or of those made here.
+  bool Take(RawRecord* out);
+  // Counts the record; false: it is left out.
+  bool Account(const RawRecord& record);
+  bool OfOtherUser(const RawRecord& record);
   void ReadCounts();
   void CountLost(const LostRecord& lost);
   bool PeekRing(const perf_event_header* header, SampleId* who, uint32_t* event);
 
   Kernel& kernel_;
-  const uint64_t ring_bytes_;
-  ChosenEvent event_;
-  std::vector<SourceEvent> events_;  // 0: sampling, 1: side band
-  std::vector<OpenEvent> open_;
-  std::vector<MappedRing> rings_;
-  absl::flat_hash_map<int32_t, size_t> ring_of_cpu_;
-  std::unique_ptr<RingOrder> order_;
-  std::vector<pollfd> poll_;  // rings, then the signal, then the target process
+  EventCode code_;
+  std::vector<SourceEvent> events_;  // kSamplingEvent, kSideBandEvent
+  RingSet rings_;
+  std::unique_ptr<Installer> installer_;
+  std::unique_ptr<TargetEvents> target_;
+  std::optional<UidFilter> users_;
+  RecordWriter made_;
+  size_t made_at_ = 0;        // words of made_ that were handed out
+  std::vector<pollfd> poll_;  // the signal, the target process, then rings
+  uint64_t polled_changes_ = UINT64_MAX;
+  size_t cpus_ = 0;
   int signal_fd_ = -1;
   int pid_fd_ = -1;
   bool finished_ = false;
@@ -113,6 +101,10 @@ class EventSet : public RecordSource {
   std::atomic<uint64_t> undecodable_ = 0;
   std::atomic<uint64_t> throttled_ = 0;
   std::atomic<uint64_t> kernel_count_ = 0;
+  std::atomic<uint64_t> time_enabled_ns_ = 0;
+  std::atomic<uint64_t> time_running_ns_ = 0;
+  std::atomic<uint64_t> duplicates_ = 0;
+  std::atomic<uint64_t> other_users_ = 0;
 };
 
 }  // namespace lbrd::pmu

@@ -23,10 +23,16 @@ struct SourceEvent {
   RecordFormat format;
 };
 
+// RawRecord::event of a record that a source made itself (RecordWriter): its format is
+// RecordFormat{}.
+inline constexpr uint32_t kMadeRecord = UINT32_MAX;
+// How many gaps a source tells one by one.
+inline constexpr size_t kMaxGaps = 64;
+
 // One record, as written. Valid until the next call of Next().
 struct RawRecord {
   const perf_event_header* header = nullptr;  // 8-byte aligned
-  uint32_t event = 0;                         // index into RecordSource::events()
+  uint32_t event = 0;                         // index into RecordSource::events(), or kMadeRecord
   SampleId who;
 };
 
@@ -36,16 +42,30 @@ enum class ReadResult {
   kEnd,     // nothing will ever come again
 };
 
+// A time in which a CPU that was to be sampled had no event: it was offline, or was again online
+// and not yet noticed.
+struct CpuGap {
+  int32_t cpu = 0;
+  uint64_t from_ns = 0;  // CLOCK_MONOTONIC
+  uint64_t to_ns = 0;    // 0: it lasts
+};
+
 // What a source itself knows about loss. All counts since it was opened.
 struct SourceStats {
-  uint64_t samples = 0;        // PERF_RECORD_SAMPLE handed out
-  uint64_t other_records = 0;  // everything else handed out
-  uint64_t lost_samples = 0;   // the kernel had no room in the ring
-  uint64_t lost_other = 0;     // side-band records lost the same way: names may be missing
-  uint64_t late_records = 0;   // handed out after a younger one
-  uint64_t undecodable = 0;    // malformed records skipped
-  uint64_t throttled = 0;      // times the kernel stopped an event for being too fast
-  uint64_t kernel_count = 0;   // the events' own counters, summed (event units; live only)
+  uint64_t samples = 0;          // PERF_RECORD_SAMPLE handed out
+  uint64_t other_records = 0;    // everything else handed out
+  uint64_t lost_samples = 0;     // the kernel had no room in the ring
+  uint64_t lost_other = 0;       // side-band records lost the same way: names may be missing
+  uint64_t late_records = 0;     // handed out after a younger one
+  uint64_t undecodable = 0;      // malformed records skipped
+  uint64_t throttled = 0;        // times the kernel stopped an event for being too fast
+  uint64_t kernel_count = 0;     // the events' own counters, summed (event units; live only)
+  uint64_t time_enabled_ns = 0;  // how long the events were to count, summed (live only)
+  uint64_t time_running_ns = 0;  // of that, how long they had a counter of the hardware
+  uint64_t duplicates = 0;       // samples left out: two events of the session took them
+  uint64_t other_users = 0;      // samples left out: of processes of other users
+  uint64_t gap_count = 0;
+  std::vector<CpuGap> gaps;  // the first kMaxGaps of them
 };
 
 class RecordSource {
@@ -76,6 +96,8 @@ class RecordSource {
   virtual void Finish() = 0;
 
   virtual SourceStats stats() const = 0;
+  // What a user must know of how it went, as sentences. From any thread.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 }  // namespace lbrd::pmu

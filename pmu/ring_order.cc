@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace lbrd::pmu {
 namespace {
@@ -17,6 +18,24 @@ void RingOrder::Add(Ring* ring) {
   empty_.push_back(ring);
 }
 
+void RingOrder::Retire(Ring* ring) {
+  ring->Refresh();
+  retired_.push_back(ring);
+  const auto empty = std::find(empty_.begin(), empty_.end(), ring);
+  if (empty == empty_.end()) return;  // its next record is on the heap, or with the caller
+  empty_.erase(empty);
+  PushNext(ring);
+}
+
+std::vector<Ring*> RingOrder::TakeDrained() { return std::exchange(drained_, {}); }
+
+void RingOrder::Forget(Ring* ring) {
+  malformed_ += ring->corruptions();
+  rings_.erase(std::find(rings_.begin(), rings_.end(), ring));
+  retired_.erase(std::find(retired_.begin(), retired_.end(), ring));
+  drained_.push_back(ring);
+}
+
 void RingOrder::PushNext(Ring* ring) {
   while (const perf_event_header* header = ring->Peek()) {
     Entry entry{ring, {.header = header, .who = {}, .event = 0}};
@@ -27,6 +46,10 @@ void RingOrder::PushNext(Ring* ring) {
     }
     ++malformed_;
     ring->Advance();
+  }
+  if (!retired_.empty() && std::find(retired_.begin(), retired_.end(), ring) != retired_.end()) {
+    Forget(ring);
+    return;
   }
   empty_.push_back(ring);
 }

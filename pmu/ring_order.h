@@ -28,8 +28,14 @@ class RingOrder {
 
   explicit RingOrder(Peek peek) : peek_(std::move(peek)) {}
 
-  // Borrows the ring, for good.
+  // Borrows the ring until TakeDrained() gives it back. At any time.
   void Add(Ring* ring);
+  // The ring will not be written again: what it holds is still handed out, in order, and then it is
+  // among those that TakeDrained() gives back.
+  void Retire(Ring* ring);
+  // Retired rings of which nothing is left, not even a record handed out. They are forgotten here.
+  // Call it only while no record is held: when Pop() has said that there is none.
+  std::vector<Ring*> TakeDrained();
 
   // Looks at all rings; `now` is the records' clock, read by the caller before the call.
   void BeginRound(uint64_t now);
@@ -57,12 +63,15 @@ class RingOrder {
   };
   // Puts the ring's next record, if it has one in sight, on the heap.
   void PushNext(Ring* ring);
+  void Forget(Ring* ring);
 
   Peek peek_;
   std::vector<Ring*> rings_;
   std::vector<Entry> heap_;   // by time, youngest at the bottom
   std::vector<Ring*> empty_;  // rings with nothing in sight
-  Entry handed_{};            // the record that the caller holds
+  std::vector<Ring*> retired_;
+  std::vector<Ring*> drained_;
+  Entry handed_{};  // the record that the caller holds
   uint64_t round_begin_ = 0;
   uint64_t release_before_ = 0;
   uint64_t last_time_ = 0;

@@ -17,6 +17,8 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kRing = 16384;
+// Past TaskTarget::kSurelyInheritedNs.
+constexpr uint64_t kLongAfter = 1'000'000'000;
 constexpr char kOnline[] = "/sys/devices/system/cpu/online";
 
 bool SideBand(const perf_event_attr& attr) { return attr.config == PERF_COUNT_SW_DUMMY; }
@@ -233,9 +235,9 @@ TEST_F(EventSetTest, OpensThreadsBornMeanwhileOnce) {
   kernel_.on_list = [&](const std::string& folder) {
     ++passes;
     if (passes == 2) {
-      // 52 was born of 50, whose events it inherited; 51 was there before 50's were open.
+      // 52 was born of 50 long after 50's were open: it inherited them. 51 was there before.
       kernel_.folders[folder] = {50, 51, 52};
-      ASSERT_TRUE(kernel_.Write(1, WireFork(50, 52, 50, 50, 5)));
+      ASSERT_TRUE(kernel_.Write(1, WireFork(50, 52, 50, 50, kLongAfter)));
     }
   };
   const auto set = OpenSet(target);
@@ -246,7 +248,61 @@ TEST_F(EventSetTest, OpensThreadsBornMeanwhileOnce) {
   // The fork is still there for the session.
   (*set)->Finish();
   ReadResult last;
-  EXPECT_EQ(ReadTimes(set->get(), &last), std::vector<uint64_t>{5});
+  EXPECT_EQ(ReadTimes(set->get(), &last), std::vector<uint64_t>{kLongAfter});
+}
+
+// Of a thread born while its parent's events were being opened it is not known which of them it
+// inherited: it gets its own, and what is told twice is left out once.
+TEST_F(EventSetTest, SamplesThreadsThatMayHaveInheritedOnce) {
+  const EventTarget target = Process({50});
+  int passes = 0;
+  kernel_.on_list = [&](const std::string& folder) {
+    if (++passes == 2) {
+      kernel_.folders[folder] = {50, 51};
+      ASSERT_TRUE(kernel_.Write(1, WireFork(50, 51, 50, 50, 5)));
+    }
+  };
+  kernel_.counts = [](const FakeKernel::Event& event) {
+    return std::vector<uint64_t>{0, 0, 0, static_cast<uint64_t>(event.pid), 0};
+  };
+  const auto set = OpenSet(target);
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_EQ(Open(false),
+            (std::set<std::pair<int32_t, int32_t>>{{50, 0}, {50, 1}, {51, 0}, {51, 1}}));
+  const auto sample = [this](uint64_t id, int32_t tid, uint64_t time) {
+    ASSERT_TRUE(kernel_.Write(0, Wire({.id = id, .pid = 50, .tid = tid, .time = time})));
+  };
+  sample(50, 50, 10);
+  sample(50, 51, 11);  // inherited: left out
+  sample(51, 51, 12);  // its own
+  ASSERT_TRUE(kernel_.Write(0, WireFork(50, 52, 50, 51, 13)));
+  sample(50, 52, 14);  // a grandchild, by both of its ancestors' events
+  sample(51, 52, 15);
+  ASSERT_TRUE(kernel_.Write(0, WireFork(50, 53, 50, 50, 16)));
+  sample(50, 53, 17);
+  ASSERT_TRUE(kernel_.Write(
+      0, WireOther(PERF_RECORD_EXIT, 0, {Pair(50, 50), Pair(51, 50), 18}, 50, 51, 18)));
+  ASSERT_TRUE(kernel_.Write(0, WireFork(50, 51, 50, 50, 19)));
+  sample(50, 51, 20);  // another thread of that number
+  (*set)->Finish();
+  ReadResult last;
+  EXPECT_EQ(ReadTimes(set->get(), &last),
+            (std::vector<uint64_t>{5, 10, 12, 13, 15, 16, 17, 18, 19, 20}));
+  EXPECT_EQ((*set)->stats().duplicates, 2u);
+  EXPECT_EQ((*set)->stats().samples, 7u);
+}
+
+TEST_F(EventSetTest, SaysSoWhenThreadsComeFasterThanTheyCanBeFollowed) {
+  const EventTarget target = Process({50});
+  kernel_.descriptor_limit = 100000;
+  int passes = 0;
+  kernel_.on_list = [&](const std::string& folder) {
+    kernel_.folders[folder].push_back(100 + passes++);
+  };
+  const absl::Status status = OpenSet(target).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("faster"));
+  EXPECT_EQ(passes, 64);
 }
 
 TEST_F(EventSetTest, LeavesOutThreadsThatEnded) {

@@ -76,18 +76,20 @@ class FakeKernel : public Kernel {
   bool signalled() const { return signalled_; }
 
   // Commits a record to the ring of `cpu`. False: no room (or no ring).
-  bool Write(int32_t cpu, std::span<const uint64_t> record) {
-    RingMemory* ring = RingOf(cpu);
-    if (ring == nullptr) return false;
-    perf_event_mmap_page* control = ring->control();
-    const size_t bytes = record.size_bytes();
-    if (ring->data_bytes - (control->data_head - control->data_tail) < bytes) return false;
-    const auto* from = reinterpret_cast<const std::byte*>(record.data());
-    for (size_t i = 0; i < bytes; ++i) {
-      ring->data()[(control->data_head + i) & (ring->data_bytes - 1)] = from[i];
+  bool Write(int32_t cpu, std::span<const uint64_t> record) { return WriteTo(RingOf(cpu), record); }
+  // The same for the ring of a thread that is followed on any CPU.
+  bool WriteToThread(int32_t tid, std::span<const uint64_t> record) {
+    for (const auto& [memory, ring] : rings_) {
+      if (ring->cpu < 0 && ring->pid == tid) return WriteTo(ring.get(), record);
     }
-    std::atomic_ref<__u64>(control->data_head).fetch_add(bytes, std::memory_order_release);
-    return true;
+    return false;
+  }
+  // The descriptor whose ring is a thread's; -1: it has none.
+  int RingDescriptor(int32_t tid) const {
+    for (const auto& [memory, ring] : rings_) {
+      if (ring->cpu < 0 && ring->pid == tid) return ring->fd;
+    }
+    return -1;
   }
   // The control page of the ring of `cpu`; nullptr: it has none.
   perf_event_mmap_page* Control(int32_t cpu) {
@@ -150,7 +152,9 @@ class FakeKernel : public Kernel {
     *error = refuse_map();
     if (*error != 0) return nullptr;
     auto ring = std::make_unique<RingMemory>();
+    ring->fd = fd;
     ring->cpu = events_.at(fd).cpu;
+    ring->pid = events_.at(fd).pid;
     ring->data_bytes = data_bytes;
     ring->words = std::make_unique<uint64_t[]>((kPage + data_bytes) / 8);
     void* memory = ring->words.get();
@@ -205,7 +209,9 @@ class FakeKernel : public Kernel {
  private:
   enum class Kind { kPid, kSignal, kFolder };
   struct RingMemory {
+    int fd = -1;
     int32_t cpu = -1;
+    int32_t pid = -1;
     uint64_t data_bytes = 0;
     std::unique_ptr<uint64_t[]> words;
     perf_event_mmap_page* control() { return reinterpret_cast<perf_event_mmap_page*>(words.get()); }
@@ -215,6 +221,18 @@ class FakeKernel : public Kernel {
   int OpenOther(Kind kind) {
     others_.emplace(next_fd_, kind);
     return next_fd_++;
+  }
+  static bool WriteTo(RingMemory* ring, std::span<const uint64_t> record) {
+    if (ring == nullptr) return false;
+    perf_event_mmap_page* control = ring->control();
+    const size_t bytes = record.size_bytes();
+    if (ring->data_bytes - (control->data_head - control->data_tail) < bytes) return false;
+    const auto* from = reinterpret_cast<const std::byte*>(record.data());
+    for (size_t i = 0; i < bytes; ++i) {
+      ring->data()[(control->data_head + i) & (ring->data_bytes - 1)] = from[i];
+    }
+    std::atomic_ref<__u64>(control->data_head).fetch_add(bytes, std::memory_order_release);
+    return true;
   }
   RingMemory* RingOf(int32_t cpu) {
     for (const auto& [memory, ring] : rings_) {

@@ -166,6 +166,55 @@ TEST(RingOrder, GivesSpaceBackWhileItHandsOut) {
   EXPECT_GT(a.control()->data_tail, kPage / 4);
 }
 
+TEST(RingOrder, HandsOutTheRestOfARetiredRingAndThenGivesItBack) {
+  TestRing a, b;
+  RingOrder order(PeekTime);
+  order.Add(a.ring());
+  order.Add(b.ring());
+  a.Write(1);
+  a.Write(3);
+  b.Write(2);
+  order.BeginRound(10);
+  a.Write(4);  // after the round began, before it was retired
+  order.Retire(a.ring());
+  EXPECT_TRUE(order.TakeDrained().empty());
+  order.BeginRound(20);
+  ASSERT_NE(order.Pop(), nullptr);
+  ASSERT_NE(order.Pop(), nullptr);
+  ASSERT_NE(order.Pop(), nullptr);
+  EXPECT_TRUE(order.TakeDrained().empty());
+  EXPECT_EQ(PopAll(&order), Times{4});
+  EXPECT_EQ(order.TakeDrained(), std::vector<Ring*>{a.ring()});
+  // It is gone: nothing of it is looked at any more.
+  a.Write(5);
+  b.Write(25);
+  order.Drain();
+  EXPECT_EQ(PopAll(&order), Times{25});
+  EXPECT_TRUE(order.TakeDrained().empty());
+}
+
+TEST(RingOrder, GivesAnEmptyRingBackAtOnceAndTakesNewOnesWhileItReads) {
+  TestRing a, b;
+  RingOrder order(PeekTime);
+  order.Add(a.ring());
+  order.Retire(a.ring());
+  EXPECT_EQ(order.TakeDrained(), std::vector<Ring*>{a.ring()});
+  b.Write(7);
+  order.Add(b.ring());
+  order.Drain();
+  EXPECT_EQ(PopAll(&order), Times{7});
+}
+
+TEST(RingOrder, KeepsTheCorruptionsOfARetiredRing) {
+  TestRing a;
+  RingOrder order(PeekTime);
+  order.Add(a.ring());
+  a.control()->data_head = 8;  // a record of size 0
+  order.Retire(a.ring());
+  EXPECT_EQ(order.TakeDrained().size(), 1u);
+  EXPECT_EQ(order.malformed(), 1u);
+}
+
 // A machine of several rings whose records are stamped, then committed some time later.
 struct Commit {
   uint64_t stamped;

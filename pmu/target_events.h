@@ -1,0 +1,56 @@
+// A session's events on what it targets: which are open where, and how they follow what moves.
+//
+// Thread rules: notes() and gaps() from any thread; everything else from the one that reads the
+// session's rings (or opens it).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "pmu/record_source.h"
+#include "pmu/record_writer.h"
+#include "pmu/ring.h"
+
+namespace lbrd::pmu {
+
+class TargetEvents {
+ public:
+  TargetEvents() = default;
+  TargetEvents(const TargetEvents&) = delete;
+  TargetEvents& operator=(const TargetEvents&) = delete;
+  virtual ~TargetEvents() = default;
+
+  // Opens what can be opened now. Errors say what failed, on what, and what to do.
+  virtual absl::Status Open() = 0;
+  // CPUs that are sampled.
+  virtual size_t cpus() const = 0;
+
+  // Side-band events are enabled; `now` is the records' clock.
+  virtual void Started(uint64_t now) { static_cast<void>(now); }
+  // A record that is about to be handed out, in time order.
+  enum class Verdict { kKeep, kDuplicate };
+  virtual Verdict See(const RawRecord& record) {
+    static_cast<void>(record);
+    return Verdict::kKeep;
+  }
+  // Follows what moved since the last call. No record is held. What must be known of processes that
+  // are new here is appended to *made.
+  virtual void Follow(uint64_t now, RecordWriter* made) {
+    static_cast<void>(now);
+    static_cast<void>(made);
+  }
+  // The events that write to this ring have hung up.
+  virtual void HungUp(Ring* ring) { static_cast<void>(ring); }
+  // All that was sampled has ended.
+  virtual bool gone() const { return false; }
+
+  virtual std::vector<std::string> notes() const { return {}; }
+  // How many gaps there were, and the first kMaxGaps.
+  virtual uint64_t gaps(std::vector<CpuGap>* out) const {
+    out->clear();
+    return 0;
+  }
+};
+
+}  // namespace lbrd::pmu
