@@ -30,6 +30,10 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action);
 struct SamplingFlags {
   bool all_cpus = false;
   int pid = 0;
+  int tid = 0;
+  std::string cpus;
+  std::string cgroup;
+  std::string user;
   std::string event;
   uint32_t frequency = 0;
   uint64_t count = 0;

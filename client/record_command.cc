@@ -99,11 +99,12 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   absl::StatusOr<v1::SessionSpec> spec = flags.sampling.ToSpec();
   if (!spec.ok()) return spec.status();
   if (!flags.command.empty() && spec->has_target()) {
-    return absl::InvalidArgumentError("a command excludes -a and -p");
+    return absl::InvalidArgumentError("a command excludes -a, -p, -t, -C, --cgroup and --uid");
   }
   if (flags.command.empty() && !spec->has_target()) {
     return absl::InvalidArgumentError(
-        "say what to record: -a (the whole machine), -p PID, or -- COMMAND");
+        "say what to record: -a (the whole machine), -p PID, -t TID, -C CPUS, --cgroup PATH, "
+        "--uid USER, or -- COMMAND");
   }
   absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
   if (!outputs.ok()) return outputs.status();

@@ -1,3 +1,5 @@
+#include <pwd.h>
+
 #include <CLI/CLI.hpp>
 
 #include "absl/strings/numbers.h"
@@ -33,11 +35,27 @@ absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
   return value * unit;
 }
 
+absl::StatusOr<uint32_t> ParseUser(const std::string& user) {
+  uint32_t uid = 0;
+  if (absl::SimpleAtoi(user, &uid)) return uid;
+  if (const passwd* entry = getpwnam(user.c_str()); entry != nullptr) return entry->pw_uid;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--uid: there is no user '", user, "'; give a name or a number"));
+}
+
 }  // namespace
 
 void SamplingFlags::AddTo(CLI::App& command) {
   command.add_flag("-a,--all-cpus", all_cpus, "the whole machine");
   command.add_option("-p,--pid", pid, "a process, its threads, and what they fork");
+  command.add_option("-t,--tid", tid, "a single thread, and nothing that it starts");
+  command.add_option("-C,--cpus", cpus, "these CPUs, e.g. 0-3,7");
+  command.add_option("--cgroup", cgroup,
+                     "a cgroup: its folder, or its path below /sys/fs/cgroup (v2)\n"
+                     "or /sys/fs/cgroup/perf_event (v1)");
+  command.add_option("--uid", user,
+                     "a user's processes, by name or number (the machine is sampled,\n"
+                     "and the daemon leaves out and counts what others do)");
   command.add_option("-e,--event", event,
                      "what to sample on, by libpfm4's name: cycles, cpu-clock, page-faults, …\n"
                      "or who touches an address: mem:0x7ffe1230/8:rw\n"
@@ -60,11 +78,19 @@ void SamplingFlags::AddTo(CLI::App& command) {
 
 absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   v1::SessionSpec spec;
-  if (all_cpus && pid != 0) {
-    return absl::InvalidArgumentError("-a and -p exclude each other");
+  if (all_cpus + (pid != 0) + (tid != 0) + !cpus.empty() + !cgroup.empty() + !user.empty() > 1) {
+    return absl::InvalidArgumentError("-a, -p, -t, -C, --cgroup and --uid exclude each other");
   }
   if (all_cpus) spec.mutable_target()->mutable_all_cpus();
   if (pid != 0) spec.mutable_target()->mutable_process()->set_pid(pid);
+  if (tid != 0) spec.mutable_target()->mutable_thread()->set_tid(tid);
+  if (!cpus.empty()) spec.mutable_target()->mutable_cpu_list()->set_cpus(cpus);
+  if (!cgroup.empty()) spec.mutable_target()->mutable_cgroup()->set_path(cgroup);
+  if (!user.empty()) {
+    const absl::StatusOr<uint32_t> uid = ParseUser(user);
+    if (!uid.ok()) return uid.status();
+    spec.mutable_target()->mutable_user()->set_uid(*uid);
+  }
   spec.set_event(event);
   spec.set_frequency_hz(frequency);
   spec.set_period(count);

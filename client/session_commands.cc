@@ -35,6 +35,10 @@ absl::string_view StateName(v1::SessionState state) {
 std::string TargetText(const v1::Target& target) {
   if (target.has_all_cpus()) return "all CPUs";
   if (target.has_process()) return absl::StrCat("pid ", target.process().pid());
+  if (target.has_thread()) return absl::StrCat("tid ", target.thread().tid());
+  if (target.has_cpu_list()) return absl::StrCat("CPUs ", target.cpu_list().cpus());
+  if (target.has_cgroup()) return absl::StrCat("cgroup ", target.cgroup().path());
+  if (target.has_user()) return absl::StrCat("uid ", target.user().uid());
   return target.recording().path();
 }
 
@@ -47,7 +51,9 @@ absl::Status Start(const Common& common, const StartFlags& flags) {
   const absl::StatusOr<v1::SessionSpec> spec = flags.sampling.ToSpec();
   if (!spec.ok()) return spec.status();
   if (!spec->has_target()) {
-    return absl::InvalidArgumentError("say what to profile: -a (the whole machine) or -p PID");
+    return absl::InvalidArgumentError(
+        "say what to profile: -a (the whole machine), -p PID, -t TID, -C CPUS, --cgroup PATH or "
+        "--uid USER");
   }
   const absl::StatusOr<Client> client = Client::Connect(common.socket);
   if (!client.ok()) return client.status();

@@ -171,6 +171,35 @@ std::string Troubles(const v1::SessionStats& stats) {
   return WithStop(text);
 }
 
+// Empty where the event had the hardware to itself.
+std::string TimeShared(const v1::SessionStats& stats) {
+  if (stats.time_running_ns() >= stats.time_enabled_ns()) return "";
+  return absl::StrCat("The kernel time-shared the counters: running ",
+                      FormatPercent(stats.time_running_ns(), stats.time_enabled_ns()),
+                      " of the time.");
+}
+
+// Empty where every CPU was sampled all the time.
+std::string Gaps(const v1::SessionStats& stats) {
+  if (stats.gap_count() == 0) return "";
+  uint64_t ended_ns = 0;
+  std::vector<int32_t> away;
+  for (const v1::Gap& gap : stats.gaps()) {
+    if (gap.to_ns() != 0) {
+      ended_ns += gap.to_ns() - gap.from_ns();
+    } else {
+      away.push_back(gap.cpu());
+    }
+  }
+  google::protobuf::Duration duration;
+  duration.set_seconds(static_cast<int64_t>(ended_ns / 1'000'000'000));
+  duration.set_nanos(static_cast<int32_t>(ended_ns % 1'000'000'000));
+  std::string text = absl::StrCat("CPUs were offline: ", FormatCountOf(stats.gap_count(), "gap"),
+                                  ", ", FormatDuration(duration), " in all");
+  if (!away.empty()) absl::StrAppend(&text, "; CPU ", absl::StrJoin(away, ", "), " to the end");
+  return WithStop(text);
+}
+
 }  // namespace
 
 std::string RenderSummary(const v1::Session& session, size_t width) {
@@ -190,6 +219,8 @@ std::string RenderSummary(const v1::Session& session, size_t width) {
     sentences.push_back(Completeness(stats));
     sentences.push_back(Troubles(stats));
   }
+  if (std::string text = TimeShared(stats); !text.empty()) sentences.push_back(text);
+  if (std::string text = Gaps(stats); !text.empty()) sentences.push_back(text);
   for (const std::string& note : session.notes()) {
     if (!note.empty()) sentences.push_back(absl::StrCat("Note: ", WithStop(note)));
   }

@@ -161,11 +161,22 @@ void Session::DescribeStats(v1::SessionStats* out) const {
   SetCount("worker_queue_full", stats.dropped_queue_full, out->mutable_samples_dropped());
   SetCount("undecodable", stats.undecodable_samples, out->mutable_samples_dropped());
   SetCount("profile_full", dropped_profile_full_, out->mutable_samples_dropped());
+  SetCount("duplicate", stats.source.duplicates, out->mutable_samples_dropped());
+  SetCount("other_user", stats.source.other_users, out->mutable_samples_dropped());
   out->set_side_band_lost(stats.source.lost_other + stats.side_band_dropped +
                           stats.source.undecodable);
   out->set_late_records(stats.source.late_records);
   out->set_throttled(stats.source.throttled);
   out->set_event_count(stats.source.kernel_count);
+  out->set_time_enabled_ns(stats.source.time_enabled_ns);
+  out->set_time_running_ns(stats.source.time_running_ns);
+  out->set_gap_count(stats.source.gap_count);
+  for (const pmu::CpuGap& gap : stats.source.gaps) {
+    v1::Gap* told = out->add_gaps();
+    told->set_cpu(gap.cpu);
+    told->set_from_ns(gap.from_ns);
+    told->set_to_ns(gap.to_ns);
+  }
   for (int state = 0; state < 3; ++state) {
     for (int reason = 0; reason < 32; ++reason) {
       const auto state_enum = static_cast<unwind::StackState>(state);
@@ -211,6 +222,7 @@ void Session::Describe(v1::Session* out) const {
   }
   SetDuration(running, out->mutable_running_time());
   for (const std::string& note : source_.notes) out->add_notes(note);
+  for (const std::string& note : pipeline_->source().notes()) out->add_notes(note);
   out->set_cpus(source_.cpus);
 }
 

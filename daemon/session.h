@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,6 +47,12 @@ class Session : public SampleSink {
   bool ended() const;
   void Describe(v1::Session* out) const;
   void EncodeProfileTo(v1::Profile* out) const;
+
+  // See pmu::RecordSource::LendEvent().
+  absl::Status Lend(int32_t cpu,
+                    const std::function<absl::Status(const pmu::LentEvent&)>& take) const {
+    return pipeline_->source().LendEvent(cpu, take);
+  }
 
   void Deliver(std::span<const Sample> samples) override;
 

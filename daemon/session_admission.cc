@@ -62,14 +62,17 @@ absl::StatusOr<Grants> AdmitEvent(pmu::Kernel& kernel, pmu::Admission& admission
   const std::vector<pmu::AdmissionRequest> needs = ScarceNeeds(code, attr);
   if (needs.empty()) return grants;
   std::vector<pmu::AdmissionRequest> places;
-  if (claim.pid.has_value()) {
-    for (const pmu::TaskId& thread : ThreadsOf(kernel, *claim.pid)) {
+  if (claim.target.pid.has_value()) {
+    for (const pmu::TaskId& thread : ThreadsOf(kernel, *claim.target.pid)) {
       places.push_back({.task = thread});
     }
-  } else if (claim.cpus.empty()) {
+  } else if (const std::optional<int32_t> tid = claim.target.tid; tid.has_value()) {
+    const uint64_t start = StartTime(kernel, absl::StrCat("/proc/", *tid, "/task"), *tid);
+    places.push_back({.task = pmu::TaskId{.tid = *tid, .start_time = start}});
+  } else if (claim.target.cpus.empty()) {
     places.push_back({.cpu = pmu::kEveryCpu});
   } else {
-    for (const int32_t cpu : claim.cpus) places.push_back({.cpu = cpu});
+    for (const int32_t cpu : claim.target.cpus) places.push_back({.cpu = cpu});
   }
   for (const pmu::AdmissionRequest& place : places) {
     for (pmu::AdmissionRequest request : needs) {

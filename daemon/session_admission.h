@@ -1,13 +1,12 @@
 // What a session takes of scarce hardware, asked of pmu/admission before its events are opened.
 #pragma once
 
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "pmu/admission.h"
+#include "pmu/event_target.h"
 #include "pmu/kernel.h"
 #include "pmu/stack_source.h"
 
@@ -15,9 +14,8 @@ namespace lbrd::daemon {
 
 // Who asks, and what its events count.
 struct SessionClaim {
-  std::string session;         // its name: what refusals of others will say
-  std::optional<int32_t> pid;  // a process with its threads; nullopt: CPUs
-  std::vector<int32_t> cpus;   // without a process: these; empty: all
+  std::string session;  // its name: what refusals of others will say
+  pmu::EventTarget target;
   bool allow_multiplex = false;
 };
 

@@ -9,6 +9,7 @@
 #include "daemon/recording_files.h"
 #include "daemon/session_admission.h"
 #include "pmu/breakpoint_name.h"
+#include "pmu/cpu_list.h"
 #include "pmu/event_set.h"
 #include "pmu/perf_data.h"
 #include "pmu/probe.h"
@@ -63,20 +64,62 @@ pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
   return request;
 }
 
+absl::StatusOr<pmu::EventTarget> EventTargetOf(const v1::Target& target) {
+  pmu::EventTarget out;
+  switch (target.kind_case()) {
+    case v1::Target::kProcess:
+      out.pid = target.process().pid();
+      out.enable_on_exec = target.process().enable_on_exec();
+      break;
+    case v1::Target::kThread:
+      out.tid = target.thread().tid();
+      break;
+    case v1::Target::kCgroup:
+      out.cgroup = target.cgroup().path();
+      break;
+    case v1::Target::kUser:
+      out.uid = target.user().uid();
+      break;
+    case v1::Target::kCpuList: {
+      absl::StatusOr<std::vector<int32_t>> cpus = pmu::ParseCpuList(target.cpu_list().cpus());
+      if (!cpus.ok()) return cpus.status();
+      out.cpus = *std::move(cpus);
+      break;
+    }
+    default:
+      break;
+  }
+  return out;
+}
+
+// Tells of the processes that run already and that the target has to do with.
+absl::Status ScanTarget(pmu::Kernel& kernel, const pmu::EventTarget& target,
+                        pmu::RecordWriter* known) {
+  if (target.pid.has_value() || target.tid.has_value()) {
+    const int32_t pid =
+        target.pid.has_value() ? *target.pid : pmu::GroupLeaderOf(kernel, *target.tid);
+    // It may have ended already; its samples are still worth having.
+    pmu::ScanProcess(kernel, pid, known).IgnoreError();
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<std::vector<int32_t>> pids = kernel.ListNumbers("/proc");
+  if (!pids.ok()) return pids.status();
+  for (const int32_t pid : *pids) pmu::ScanProcess(kernel, pid, known).IgnoreError();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admission,
                                        const std::string& name, const v1::SessionSpec& spec) {
-  SessionClaim claim{.session = name, .allow_multiplex = spec.allow_multiplex()};
-  if (spec.target().has_process()) claim.pid = spec.target().process().pid();
+  const absl::StatusOr<pmu::EventTarget> asked = EventTargetOf(spec.target());
+  if (!asked.ok()) return asked.status();
+  const pmu::EventTarget& target = *asked;
+  const SessionClaim claim{
+      .session = name, .target = target, .allow_multiplex = spec.allow_multiplex()};
   absl::StatusOr<AdmittedEvent> admitted =
       ChooseAndAdmit(kernel, admission, claim, RequestOf(spec));
   if (!admitted.ok()) return admitted.status();
   const pmu::ChosenEvent* chosen = &admitted->event;
 
-  pmu::EventTarget target;
-  if (spec.target().has_process()) {
-    target.pid = spec.target().process().pid();
-    target.enable_on_exec = spec.target().process().enable_on_exec();
-  }
   absl::StatusOr<std::unique_ptr<pmu::EventSet>> set =
       pmu::EventSet::Open(kernel, *chosen, target, spec.ring_bytes());
   if (!set.ok()) return set.status();
@@ -113,14 +156,7 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
   source.begin = [&kernel, events, target](pmu::RecordWriter* known) -> absl::Status {
     // Changes are recorded before the present is looked at, so that nothing falls in between.
     if (absl::Status started = events->StartSideBand(); !started.ok()) return started;
-    if (target.pid.has_value()) {
-      // It may have ended already; its samples are still worth having.
-      pmu::ScanProcess(kernel, *target.pid, known).IgnoreError();
-    } else {
-      const absl::StatusOr<std::vector<int32_t>> pids = kernel.ListNumbers("/proc");
-      if (!pids.ok()) return pids.status();
-      for (const int32_t pid : *pids) pmu::ScanProcess(kernel, pid, known).IgnoreError();
-    }
+    if (absl::Status scanned = ScanTarget(kernel, target, known); !scanned.ok()) return scanned;
     return events->StartSampling();
   };
   source.records = *std::move(set);
@@ -212,8 +248,30 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
             "this daemon profiles the machine and reads no recordings; use lbrctl report --input");
       }
       return spec;
+    case v1::Target::kCpuList:
+      if (const auto cpus = pmu::ParseCpuList(spec.target().cpu_list().cpus());
+          !cpus.ok() || cpus->empty()) {
+        return absl::InvalidArgumentError(absl::StrCat("target.cpu_list.cpus: '",
+                                                       spec.target().cpu_list().cpus(),
+                                                       "' is not a list of CPUs such as 0-3,7"));
+      }
+      break;
+    case v1::Target::kThread:
+      if (spec.target().thread().tid() <= 0) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "target.thread.tid: ", spec.target().thread().tid(), " is not a thread ID"));
+      }
+      break;
+    case v1::Target::kCgroup:
+      if (spec.target().cgroup().path().empty()) {
+        return absl::InvalidArgumentError("target.cgroup.path: must not be empty");
+      }
+      break;
+    case v1::Target::kUser:
+      break;
     case v1::Target::KIND_NOT_SET:
-      return absl::InvalidArgumentError("target: say what to profile: all_cpus or process");
+      return absl::InvalidArgumentError(
+          "target: say what to profile: all_cpus, process, thread, cpu_list, cgroup or user");
   }
   if (replay) {
     return absl::FailedPreconditionError("this daemon was started to read a recording only");

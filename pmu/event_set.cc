@@ -273,7 +273,7 @@ void EventSet::ReadCounts() {
   const EventCounts sampling = installer_->sampling_root()->Read();
   const EventCounts side_band = installer_->side_band_root()->Read();
   kernel_count_ = sampling.value;
-  time_enabled_ns_ = sampling.time_enabled_ns;
+  time_enabled_ns_ = sampling.time_enabled_ns / std::max<size_t>(target_->events_per_clock(), 1);
   time_running_ns_ = sampling.time_running_ns;
   if ((events_[kSamplingEvent].attr.read_format & PERF_FORMAT_LOST) != 0) {
     lost_is_exact_ = true;
@@ -297,6 +297,11 @@ SourceStats EventSet::stats() const {
                     .other_users = other_users_};
   stats.gap_count = target_->gaps(&stats.gaps);
   return stats;
+}
+
+absl::Status EventSet::LendEvent(int32_t cpu,
+                                 const std::function<absl::Status(const LentEvent&)>& take) const {
+  return installer_->Lend(cpu, take);
 }
 
 std::vector<std::string> EventSet::notes() const { return target_->notes(); }

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,8 @@ class EventSet : public RecordSource {
   void Finish() override;
   SourceStats stats() const override;
   std::vector<std::string> notes() const override;
+  absl::Status LendEvent(int32_t cpu,
+                         const std::function<absl::Status(const LentEvent&)>& take) const override;
 
   // CPUs that are sampled, when it was opened.
   size_t cpus() const { return cpus_; }

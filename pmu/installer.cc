@@ -67,22 +67,38 @@ absl::Status Installer::InstallAll(const EventPlace& sampling, const EventPlace&
     if (!opened.ok()) return opened.status();
     out->sampling.push_back(*std::move(opened));
   }
-  const Event* owner = out->side_band.get();
+  // The ring is the (first) sampling event's: who is lent that maps the ring by it, and no other
+  // event's descriptor may (EBUSY).
+  const Event* owner = out->sampling[0].get();
   if (ring.share != nullptr) {
-    owner = ring.share->side_band.get();
+    owner = ring.share->sampling[0].get();
     out->ring = ring.share->ring;
-    if (absl::Status shared = ShareRing(*out->side_band, *owner, where); !shared.ok()) {
-      return shared;
-    }
   } else {
-    absl::StatusOr<Ring*> mapped = rings_->Map(*out->side_band, ring.bytes, where);
+    absl::StatusOr<Ring*> mapped = rings_->Map(*owner, ring.bytes, where);
     if (!mapped.ok()) return mapped.status();
     out->ring = *mapped;
   }
   for (const std::shared_ptr<Event>& event : out->sampling) {
+    if (event.get() == owner) continue;
     if (absl::Status shared = ShareRing(*event, *owner, where); !shared.ok()) return shared;
   }
+  if (absl::Status shared = ShareRing(*out->side_band, *owner, where); !shared.ok()) return shared;
   return absl::OkStatus();
+}
+
+absl::Status Installer::Lend(int32_t cpu,
+                             const std::function<absl::Status(const LentEvent&)>& take) const {
+  OnCpu lent;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = on_cpu_.find(cpu);
+    if (found != on_cpu_.end()) lent = found->second;
+  }
+  if (lent.event != nullptr) {
+    const Event::Use use(*lent.event);
+    if (use.fd() >= 0) return take({use.fd(), lent.ring_bytes, lent.attr});
+  }
+  return absl::NotFoundError(absl::StrCat("the session has no event on CPU ", cpu));
 }
 
 absl::StatusOr<Installed> Installer::Install(const EventPlace& sampling,
@@ -91,7 +107,17 @@ absl::StatusOr<Installed> Installer::Install(const EventPlace& sampling,
   Installed installed;
   last_error_ = 0;
   absl::Status done = InstallAll(sampling, side_band, ring, where, &installed);
-  if (done.ok()) return installed;
+  if (done.ok()) {
+    if (sampling.cpu >= 0) {
+      absl::MutexLock lock(&mutex_);
+      // The newest on that CPU; of a process, its first thread's.
+      OnCpu& lent = on_cpu_[sampling.cpu];
+      if (lent.event == nullptr || lent.event->hung_up()) {
+        lent = {installed.sampling[0], events_[kSamplingEvent].attr, installed.ring->data_bytes()};
+      }
+    }
+    return installed;
+  }
   if (ring.share == nullptr && installed.ring != nullptr) rings_->Retire(installed.ring);
   installed.Release();
   return done;

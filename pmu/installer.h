@@ -6,16 +6,20 @@
 // All sampling events are children of one root, all dummies of another, so that a session's counts
 // are those of its roots whatever came and went (pmu/event.h).
 //
-// Thread rules: one thread.
+// Thread rules: one thread, but for Lend().
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "pmu/core_types.h"
 #include "pmu/event.h"
 #include "pmu/kernel.h"
@@ -56,6 +60,9 @@ class Installer {
   absl::StatusOr<Installed> Install(const EventPlace& sampling, const EventPlace& side_band,
                                     const RingChoice& ring, absl::string_view where);
 
+  // See RecordSource::LendEvent(). From any thread.
+  absl::Status Lend(int32_t cpu, const std::function<absl::Status(const LentEvent&)>& take) const;
+
   Kernel& kernel() { return kernel_; }
   RingSet& rings() { return *rings_; }
   const std::vector<SourceEvent>& events() const { return events_; }
@@ -81,6 +88,14 @@ class Installer {
   const std::shared_ptr<Event> sampling_root_;
   const std::shared_ptr<Event> side_band_root_;
   int last_error_ = 0;
+
+  struct OnCpu {
+    std::shared_ptr<Event> event;
+    perf_event_attr attr{};
+    uint64_t ring_bytes = 0;
+  };
+  mutable absl::Mutex mutex_;  // a leaf
+  absl::flat_hash_map<int32_t, OnCpu> on_cpu_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace lbrd::pmu

@@ -50,6 +50,20 @@ bool ParseProcMapping(absl::string_view line, ProcMapping* out) {
   return true;
 }
 
+int32_t GroupLeaderOf(Kernel& kernel, int32_t tid) {
+  const absl::StatusOr<std::string> status =
+      kernel.ReadFile(absl::StrCat("/proc/", tid, "/status"), 65536);
+  if (!status.ok()) return tid;
+  for (const absl::string_view line : absl::StrSplit(*status, '\n')) {
+    int32_t pid = 0;
+    if (line.substr(0, 5) == "Tgid:" &&
+        absl::SimpleAtoi(absl::StripAsciiWhitespace(line.substr(5)), &pid)) {
+      return pid;
+    }
+  }
+  return tid;
+}
+
 absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out) {
   const std::string folder = absl::StrCat("/proc/", pid);
   const absl::StatusOr<std::vector<int32_t>> tids = kernel.ListNumbers(folder + "/task");

@@ -24,6 +24,9 @@ struct ProcMapping {
 // Parses one line without its end-of-line; false: it is not one.
 bool ParseProcMapping(absl::string_view line, ProcMapping* out);
 
+// The process of a thread; the thread itself if it is gone.
+int32_t GroupLeaderOf(Kernel& kernel, int32_t tid);
+
 // Appends the names of the process's threads and its executable mappings. Call it after the events
 // were enabled: what changes meanwhile comes as a record as well, and those are applied later.
 // kNotFound: the process left.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,13 @@ struct SourceStats {
   std::vector<CpuGap> gaps;  // the first kMaxGaps of them
 };
 
+// An event of a live source, for as long as a call of LendEvent().
+struct LentEvent {
+  int fd = -1;
+  uint64_t ring_bytes = 0;  // of the ring that it writes to
+  perf_event_attr attr{};
+};
+
 class RecordSource {
  public:
   RecordSource() = default;
@@ -96,6 +104,14 @@ class RecordSource {
   virtual void Finish() = 0;
 
   virtual SourceStats stats() const = 0;
+  // Calls `take` with the sampling event of a CPU; it stays open until that returns. From any
+  // thread. kNotFound: there is none.
+  virtual absl::Status LendEvent(int32_t cpu,
+                                 const std::function<absl::Status(const LentEvent&)>& take) const {
+    static_cast<void>(cpu);
+    static_cast<void>(take);
+    return absl::NotFoundError("a recording has no events on CPUs");
+  }
   // What a user must know of how it went, as sentences. From any thread.
   virtual std::vector<std::string> notes() const { return {}; }
 };

@@ -26,6 +26,9 @@ class TargetEvents {
   // CPUs that are sampled.
   virtual size_t cpus() const = 0;
 
+  // How many sampling events' time_enabled goes on at once where one can run.
+  virtual size_t events_per_clock() const { return 1; }
+
   // Side-band events are enabled; `now` is the records' clock.
   virtual void Started(uint64_t now) { static_cast<void>(now); }
   // A record that is about to be handed out, in time order.

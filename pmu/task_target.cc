@@ -143,7 +143,12 @@ TargetEvents::Verdict TaskTarget::See(const RawRecord& record) {
     slots_.erase(task.tid);
   } else if (const auto parent = slots_.find(task.ptid); parent != slots_.end()) {
     const Slot inherited = parent->second;
-    slots_.try_emplace(task.tid, inherited);
+    const auto [own, is_new] = slots_.try_emplace(task.tid, inherited);
+    // The birth of a thread that was opened since; else another thread of that number, whose
+    // predecessor's end was lost.
+    const bool opened_since =
+        own->second.events_of == task.tid && record.who.time <= own->second.complete_at;
+    if (!is_new && !opened_since) own->second = inherited;
   }
   return Verdict::kKeep;
 }

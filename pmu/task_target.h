@@ -42,6 +42,8 @@ class TaskTarget : public TargetEvents {
 
   absl::Status Open() override;
   size_t cpus() const override { return places_.size(); }
+  // A thread's time goes on for its events on all CPUs, and they run on one at a time.
+  size_t events_per_clock() const override { return places_.size(); }
   Verdict See(const RawRecord& record) override;
 
   // Gives everything back: what follows thread by thread begins anew.

@@ -40,6 +40,10 @@ class ThreadTarget : public TargetEvents {
 
   absl::Status Open() override;
   size_t cpus() const override { return cpus_; }
+  // A thread's time goes on for its events of all core types, and they run on one at a time.
+  size_t events_per_clock() const override {
+    return installer_.core_types().OnAnyCpu(installer_.events()[kSamplingEvent].attr).size();
+  }
   void Started(uint64_t now) override;
   Verdict See(const RawRecord& record) override;
   void Follow(uint64_t now, RecordWriter* made) override;

@@ -35,6 +35,18 @@ class Errors(unittest.TestCase):
                                 "dwarf")
             self.assert_refused(daemon.lbrctl("record", "--", "/nonexistent"), 1, "/nonexistent")
             self.assert_refused(daemon.lbrctl("record", "-a", "-p", 1), 2, "exclude")
+            self.assert_refused(daemon.lbrctl("record", "-t", 1, "-C", "0"), 2, "exclude")
+            self.assert_refused(daemon.lbrctl("record", "-a", "--", "true"), 2, "--cgroup")
+            self.assert_refused(daemon.lbrctl("record", "-C", "0-", "-d", "1s"), 2, "0-3,7")
+            self.assert_refused(daemon.lbrctl("record", "-C", "60000", "-d", "1s"), 2, "no CPU 60000")
+            self.assert_refused(daemon.lbrctl("record", "-t", 2**22 - 1, "-d", "1s"), 1,
+                                f"no thread {2**22 - 1}")
+            self.assert_refused(daemon.lbrctl("record", "-t", -5, "-d", "1s"), 2, "thread ID")
+            self.assert_refused(daemon.lbrctl("record", "--uid", "no-such-user"), 2, "no-such-user")
+            self.assert_refused(daemon.lbrctl("record", "--cgroup", "no/such", "-d", "1s"), 1,
+                                "/sys/fs/cgroup/no/such")
+            self.assert_refused(daemon.lbrctl("record", "--cgroup", "/proc", "-d", "1s"), 2,
+                                "cgroup v2")
             self.assert_refused(daemon.lbrctl("record", "-a", "-d", "soon"), 2, "--duration", "10s")
             self.assert_refused(daemon.lbrctl("record", "-a", "-F", "99", "-c", "5"), 2, "-F", "-c")
             self.assert_refused(daemon.lbrctl("record", "-a", "-F", "99999999"), 2, "too high")

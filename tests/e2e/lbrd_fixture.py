@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -41,9 +42,13 @@ def run(*command, timeout=120, **kwargs):
 
 
 class Daemon:
-    """lbrd on a socket of its own, from `with` to its end, which must be clean."""
+    """lbrd on a socket of its own, from `with` to its end, which must be clean.
 
-    def __init__(self):
+    `descriptors`: how many it may have open; None: as many as this process.
+    """
+
+    def __init__(self, descriptors=None):
+        self.descriptors = descriptors
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
         self.socket = self.folder / "lbrd.sock"
 
@@ -52,12 +57,16 @@ class Daemon:
         self.log = open(self.folder / "log", "w+")
         self.process = subprocess.Popen(
             [str(LBRD), "--socket", str(self.socket), "--ready-fd", str(write)],
-            pass_fds=[write], stderr=self.log)
+            pass_fds=[write], stderr=self.log, preexec_fn=self.limit)
         os.close(write)
         if os.read(ready, 1) != b"\n":
             raise RuntimeError("lbrd does not start: " + self.log_text())
         os.close(ready)
         return self
+
+    def limit(self):
+        if self.descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
 
     def __exit__(self, kind, value, traceback):
         if self.process.poll() is None:

@@ -112,6 +112,31 @@ TEST(Summary, TellsOfSessionsWithNothing) {
   EXPECT_THAT(RenderSummary(session, 0), HasSubstr("No sample holds a user stack."));
 }
 
+TEST(Summary, SaysWhenTheHardwareWasShared) {
+  v1::Session session = CleanSession();
+  session.mutable_stats()->set_time_enabled_ns(4000);
+  session.mutable_stats()->set_time_running_ns(4000);
+  EXPECT_THAT(RenderSummary(session, 0), Not(HasSubstr("time-shared")));
+  session.mutable_stats()->set_time_running_ns(1500);
+  EXPECT_THAT(RenderSummary(session, 0),
+              HasSubstr("The kernel time-shared the counters: running 37.5% of the time."));
+}
+
+TEST(Summary, TellsOfCpusThatWereAway) {
+  v1::Session session = CleanSession();
+  v1::SessionStats* stats = session.mutable_stats();
+  stats->set_gap_count(3);
+  v1::Gap* gap = stats->add_gaps();
+  gap->set_cpu(2);
+  gap->set_from_ns(1'000'000'000);
+  gap->set_to_ns(2'500'000'000);
+  EXPECT_THAT(RenderSummary(session, 0), HasSubstr("CPUs were offline: 3 gaps, 1.5 s in all."));
+  gap = stats->add_gaps();
+  gap->set_cpu(5);
+  gap->set_from_ns(1'000'000'000);
+  EXPECT_THAT(RenderSummary(session, 0), HasSubstr("; CPU 5 to the end."));
+}
+
 TEST(Summary, FitsTheWidth) {
   v1::Session session = CleanSession();
   session.add_notes(

@@ -30,7 +30,7 @@ perf_event_attr LbrAttr(uint64_t filter) {
 
 SessionClaim Everywhere(std::string name) { return {.session = std::move(name)}; }
 SessionClaim OfProcess(std::string name, int32_t pid) {
-  return {.session = std::move(name), .pid = pid};
+  return {.session = std::move(name), .target = {.pid = pid}};
 }
 
 void AddProcess(pmu::FakeKernel& kernel, int32_t pid, std::vector<int32_t> tids, int start = 1000) {
@@ -100,12 +100,12 @@ TEST(SessionAdmission, AdmitsSomeCpus) {
   pmu::FakeKernel kernel;
   pmu::Admission admission({.cpus = 4, .counters = 1});
   SessionClaim claim = Everywhere("some");
-  claim.cpus = {1, 3};
+  claim.target.cpus = {1, 3};
   const auto some = AdmitEvent(kernel, admission, claim, kCycles, {});
   EXPECT_THAT(*some, SizeIs(2));
-  claim.cpus = {0, 2};
+  claim.target.cpus = {0, 2};
   EXPECT_TRUE(AdmitEvent(kernel, admission, claim, kCycles, {}).ok());
-  claim.cpus = {0, 3};
+  claim.target.cpus = {0, 3};
   EXPECT_THAT(std::string(AdmitEvent(kernel, admission, claim, kCycles, {}).status().message()),
               HasSubstr("no counter free on CPU 3"));
 }

@@ -109,7 +109,7 @@ TEST_F(EventSetTest, OpensAPairOfEventsAndARingPerCpu) {
     if (event.output >= 0) {
       EXPECT_EQ(kernel_.events().at(event.output).cpu, event.cpu);
     }
-    EXPECT_EQ(event.output < 0, SideBand(event.attr));
+    EXPECT_EQ(event.output < 0, !SideBand(event.attr));
   }
   ASSERT_EQ((*set)->events().size(), 2u);
   EXPECT_EQ((*set)->events()[0].name, "cpu-clock");
@@ -258,6 +258,7 @@ TEST_F(EventSetTest, SamplesThreadsThatMayHaveInheritedOnce) {
   int passes = 0;
   kernel_.on_list = [&](const std::string& folder) {
     if (++passes == 2) {
+      kernel_.now = 6;
       kernel_.folders[folder] = {50, 51};
       ASSERT_TRUE(kernel_.Write(1, WireFork(50, 51, 50, 50, 5)));
     }
@@ -431,6 +432,24 @@ TEST_F(EventSetTest, FinishReadsWhatEachEventCountedAndLost) {
   EXPECT_EQ(stats.kernel_count, 3000u);
   EXPECT_EQ(stats.lost_samples, 15u);
   EXPECT_EQ(stats.lost_other, 6u);
+}
+
+TEST_F(EventSetTest, SumsHowLongTheEventsCounted) {
+  kernel_.counts = [](const FakeKernel::Event& event) {
+    return SideBand(event.attr) ? std::vector<uint64_t>{0, 9, 9, 7, 0}
+                                : std::vector<uint64_t>{5, 1000, 250, 8, 0};
+  };
+  const auto machine = OpenSet();
+  ASSERT_TRUE(machine.ok()) << machine.status();
+  (*machine)->Finish();
+  EXPECT_EQ((*machine)->stats().time_enabled_ns, 3000u);
+  EXPECT_EQ((*machine)->stats().time_running_ns, 750u);
+  // A thread's events on two CPUs are enabled together and run in turn.
+  const auto process = OpenSet(Process({50}));
+  ASSERT_TRUE(process.ok()) << process.status();
+  (*process)->Finish();
+  EXPECT_EQ((*process)->stats().time_enabled_ns, 1000u);
+  EXPECT_EQ((*process)->stats().time_running_ns, 500u);
 }
 
 TEST_F(EventSetTest, CountsLossByItsRecordsWhereTheKernelCannotSayMore) {
