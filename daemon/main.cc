@@ -8,11 +8,14 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "daemon/descriptor_server.h"
 #include "daemon/log.h"
 #include "daemon/profiler_service.h"
 #include "daemon/server.h"
@@ -74,7 +77,17 @@ int Run(const Flags& flags) {
     Log(LogLevel::kError, server.status().message());
     return 1;
   }
-  if (!flags.replay) Log(LogLevel::kInfo, absl::StrCat("listening on ", flags.socket));
+  std::unique_ptr<DescriptorServer> descriptors;
+  if (!flags.replay) {
+    absl::StatusOr<std::unique_ptr<DescriptorServer>> listening =
+        DescriptorServer::Listen(flags.socket + ".fd", &sessions);
+    if (!listening.ok()) {
+      Log(LogLevel::kError, listening.status().message());
+      return 1;
+    }
+    descriptors = *std::move(listening);
+    Log(LogLevel::kInfo, absl::StrCat("listening on ", flags.socket));
+  }
   if (flags.ready_fd >= 0) {
     const char ready = '\n';
     if (write(flags.ready_fd, &ready, 1) != 1) return 1;

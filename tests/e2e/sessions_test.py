@@ -90,6 +90,28 @@ class Sessions(unittest.TestCase):
             self.assertFalse(daemon.socket.exists())
             stream.communicate(timeout=PATIENCE)
 
+    def test_a_session_is_handed_from_one_client_to_another(self):
+        with Daemon() as daemon, Demo() as demo:
+            # Created by a client that is killed, found and streamed by a second, stopped by a third.
+            creator = daemon.start_lbrctl("record", "-p", demo.pid, "-F", "199",
+                                          stdout=subprocess.DEVNULL)
+            wait_for(lambda: re.search("session-1 +running", daemon.lbrctl("list").stdout))
+            creator.kill()
+            creator.wait()
+            second = daemon.start_lbrctl("stream", "session-1", stdout=subprocess.PIPE)
+            self.assertTrue(second.stdout.readline().startswith("{"))
+            account = daemon.folder / "handed.json"
+            stopped = daemon.lbrctl("stop", "session-1", "-o", account)
+            self.assertEqual(stopped.returncode, 0, stopped.stderr)
+            # The second client's stream ends with the session, and all of it is the process's.
+            rest, _ = second.communicate(timeout=30)
+            self.assertEqual(second.returncode, 0)
+            streamed = [json.loads(line) for line in rest.splitlines()]
+            self.assertTrue(all(s["pid"] == demo.pid or s["comm"] for s in streamed))
+            session = Session(json.loads(account.read_text()))
+            self.assertGreaterEqual(session.stat("samples_delivered"), len(streamed))
+            self.assertIn("no sessions", daemon.lbrctl("list").stdout)
+
     def test_a_client_that_dies_harms_nobody(self):
         with Daemon() as daemon, Demo():
             client = daemon.start_lbrctl("record", "-a", "-d", "2s", stdout=subprocess.DEVNULL)
