@@ -4,7 +4,8 @@
 //   thread_storm THREADS AT_ONCE PAGES ROUNDS PAUSE_MS
 //
 // Waits for a byte on standard input; then keeps AT_ONCE threads alive until THREADS have been
-// started, each of which touches PAGES fresh pages ROUNDS times with pauses in between. Prints the
+// started, each of which touches PAGES fresh pages ROUNDS times with pauses of PAUSE_MS, on
+// average, in between. Prints the
 // thread IDs, one a line.
 #include <pthread.h>
 #include <semaphore.h>
@@ -28,6 +29,7 @@ struct Storm {
 
 struct ThreadOfStorm {
   Storm* storm;
+  long pause_ms;
   pid_t tid;
 };
 
@@ -37,7 +39,7 @@ void* Touch(void* argument) {
   const Storm& storm = *self->storm;
   for (int round = 0; round < storm.rounds; ++round) {
     if (round > 0) {
-      const timespec pause{storm.pause_ms / 1000, storm.pause_ms % 1000 * 1'000'000};
+      const timespec pause{self->pause_ms / 1000, self->pause_ms % 1000 * 1'000'000};
       nanosleep(&pause, nullptr);
     }
     void* memory = mmap(nullptr, storm.pages * 4096, PROT_READ | PROT_WRITE,
@@ -61,7 +63,12 @@ int main(int argc, char** argv) {
   const size_t count = strtoul(argv[1], nullptr, 10);
   Storm storm{strtoul(argv[3], nullptr, 10), atoi(argv[4]), atol(argv[5]), {}};
   sem_init(&storm.room, 0, static_cast<unsigned>(strtoul(argv[2], nullptr, 10)));
-  std::vector<ThreadOfStorm> threads(count, {&storm, 0});
+  // From half the pause to one and a half, so that births are spread out.
+  std::vector<ThreadOfStorm> threads;
+  for (size_t i = 0; i < count; ++i) {
+    const long more = storm.pause_ms == 0 ? 0 : static_cast<long>(i * 37) % storm.pause_ms;
+    threads.push_back({&storm, storm.pause_ms / 2 + more, 0});
+  }
   std::vector<pthread_t> handles(count);
   char byte;
   if (read(STDIN_FILENO, &byte, 1) != 1) return 1;
