@@ -161,6 +161,7 @@ bool EventSet::Take(RawRecord* out) {
     next = rings_.order().Pop();
   }
   if (next == nullptr) return false;
+  taken_from_ = next->ring;
   *out = {.header = next->header, .event = next->event, .who = next->who};
   return true;
 }
@@ -178,7 +179,7 @@ absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
 bool EventSet::Account(const RawRecord& record) {
   if (record.event == kMadeRecord) return true;
   const uint32_t type = record.header->type;
-  const TargetEvents::Verdict verdict = target_->See(record);
+  const TargetEvents::Verdict verdict = target_->See(record, taken_from_);
   if (type == PERF_RECORD_SAMPLE) {
     samples_.fetch_add(1, std::memory_order_relaxed);
     if (verdict == TargetEvents::Verdict::kDuplicate) {

@@ -84,8 +84,9 @@ class EventSet : public RecordSource {
   std::unique_ptr<TargetEvents> target_;
   std::optional<UidFilter> users_;
   RecordWriter made_;
-  size_t made_at_ = 0;        // words of made_ that were handed out
-  std::vector<pollfd> poll_;  // the signal, the target process, then rings
+  const Ring* taken_from_ = nullptr;  // the ring of the record taken last
+  size_t made_at_ = 0;                // words of made_ that were handed out
+  std::vector<pollfd> poll_;          // the signal, the target process, then rings
   uint64_t polled_changes_ = UINT64_MAX;
   size_t cpus_ = 0;
   int signal_fd_ = -1;

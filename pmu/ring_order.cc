@@ -38,7 +38,7 @@ void RingOrder::Forget(Ring* ring) {
 
 void RingOrder::PushNext(Ring* ring) {
   while (const perf_event_header* header = ring->Peek()) {
-    Entry entry{ring, {.header = header, .who = {}, .event = 0}};
+    Entry entry{ring, {.header = header, .who = {}, .event = 0, .ring = ring}};
     if (peek_(header, &entry.next.who, &entry.next.event)) {
       heap_.push_back(entry);
       std::push_heap(heap_.begin(), heap_.end(), kLater);

@@ -46,6 +46,7 @@ class RingOrder {
     const perf_event_header* header;
     SampleId who;
     uint32_t event;
+    const Ring* ring = nullptr;  // where it came from
   };
   // The oldest record that can be handed out, or nullptr. Valid until the next call.
   const Next* Pop();

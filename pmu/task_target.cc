@@ -13,7 +13,7 @@ namespace lbrd::pmu {
 namespace {
 
 // Lists that come at once; later ones wait, so that births have time to become certain.
-constexpr int kQuickEnumerations = 8;
+constexpr int kQuickEnumerations = 2;
 constexpr int kEnumerationPauseMs = 10;
 
 }  // namespace
@@ -44,9 +44,10 @@ absl::Status TaskTarget::Open() {
     settled = true;
     for (const int32_t tid : *tids) {
       if (slots_.count(tid) != 0) continue;
+      if (settled) generations_.emplace_back();
       settled = false;
-      if (pass > 0) may_duplicate_ = true;
-      slots_[tid] = {.events_of = tid, .complete_at = UINT64_MAX};
+      slots_[tid] = {
+          .generation = generations_.size() - 1, .opened = true, .complete_at = UINT64_MAX};
       const absl::Status opened = OpenThread(tid);
       if (absl::IsNotFound(opened)) continue;  // it ended: nothing of it is to be had
       if (!opened.ok()) {
@@ -62,28 +63,21 @@ absl::Status TaskTarget::Open() {
           kMaxEnumerations, " lists of its threads there were new ones; record -a instead"));
     }
   }
-  if (places_.empty()) {
+  if (generation_of_.empty()) {
     return absl::NotFoundError("nothing to sample: the process has ended");
   }
-  if (may_duplicate_) {
-    for (const auto& [tid, event] : opened_) {
-      const Event::Use use(*event);
-      uint64_t words[5] = {};  // value, time enabled, time running, id
-      if (use.fd() >= 0 && kernel.ReadCounts(use.fd(), words) >= 32) thread_of_id_[words[3]] = tid;
-    }
-  }
-  opened_.clear();
   return absl::OkStatus();
 }
 
 absl::Status TaskTarget::OpenThread(int32_t tid) {
   const std::string where = absl::StrCat("thread ", tid);
+  Generation& places = generations_.back();
   for (const int32_t cpu : cpus_) {
-    const auto place = places_.find(cpu);
+    const auto place = places.find(cpu);
     const EventPlace at{.pid = tid, .cpu = cpu};
     absl::StatusOr<Installed> installed = installer_.Install(
-        at, at, {.bytes = ring_bytes_, .share = place == places_.end() ? nullptr : &place->second},
-        place == places_.end() ? absl::StrCat(where, " on CPU ", cpu) : where);
+        at, at, {.bytes = ring_bytes_, .share = place == places.end() ? nullptr : &place->second},
+        place == places.end() ? absl::StrCat(where, " on CPU ", cpu) : where);
     if (absl::IsUnavailable(installed.status())) continue;
     if (absl::IsUnimplemented(installed.status()) && installer_.core_types().hybrid() &&
         installer_.last_error() == 0) {
@@ -94,18 +88,18 @@ absl::Status TaskTarget::OpenThread(int32_t tid) {
     if (!enable_on_exec_) {
       if (absl::Status enabled = installed->side_band->Enable(); !enabled.ok()) return enabled;
     }
-    for (const std::shared_ptr<Event>& event : installed->sampling) {
-      opened_.emplace_back(tid, event);
-    }
-    if (place == places_.end()) places_[cpu] = *std::move(installed);
+    generation_of_[installed->ring] = generations_.size() - 1;
+    if (place == places.end()) places[cpu] = *std::move(installed);
   }
   return absl::OkStatus();
 }
 
 void TaskTarget::Abandon() {
-  opened_.clear();
-  for (auto& [cpu, installed] : places_) installer_.rings().Retire(installed.ring);
-  places_.clear();
+  for (const auto& [ring, generation] : generation_of_) {
+    installer_.rings().Retire(const_cast<Ring*>(ring));
+  }
+  generation_of_.clear();
+  generations_.clear();
 }
 
 void TaskTarget::TakeBirths() {
@@ -117,20 +111,20 @@ void TaskTarget::TakeBirths() {
     const auto& fork = std::get<TaskRecord>(*record);
     const auto parent = slots_.find(fork.ptid);
     if (parent == slots_.end() || parent->second.complete_at == UINT64_MAX) return;
-    const Slot inherited = parent->second;
+    Slot inherited = parent->second;
+    inherited.opened = false;
     if (fork.who.time < inherited.complete_at + kSurelyInheritedNs) return;
     slots_.try_emplace(fork.tid, inherited);
   });
 }
 
-TargetEvents::Verdict TaskTarget::See(const RawRecord& record) {
-  if (!may_duplicate_) return Verdict::kKeep;
+TargetEvents::Verdict TaskTarget::See(const RawRecord& record, const Ring* ring) {
+  if (generations_.size() < 2) return Verdict::kKeep;
   if (record.header->type == PERF_RECORD_SAMPLE) {
     const auto slot = slots_.find(record.who.tid);
-    if (slot == slots_.end()) return Verdict::kKeep;
-    const auto by = thread_of_id_.find(record.who.id);
-    if (by == thread_of_id_.end() || by->second == slot->second.events_of) return Verdict::kKeep;
-    return Verdict::kDuplicate;
+    const auto by = generation_of_.find(ring);
+    if (slot == slots_.end() || by == generation_of_.end()) return Verdict::kKeep;
+    return by->second == slot->second.generation ? Verdict::kKeep : Verdict::kDuplicate;
   }
   if (record.header->type != PERF_RECORD_FORK && record.header->type != PERF_RECORD_EXIT) {
     return Verdict::kKeep;
@@ -142,12 +136,12 @@ TargetEvents::Verdict TaskTarget::See(const RawRecord& record) {
   if (task.exit) {
     slots_.erase(task.tid);
   } else if (const auto parent = slots_.find(task.ptid); parent != slots_.end()) {
-    const Slot inherited = parent->second;
+    Slot inherited = parent->second;
+    inherited.opened = false;
     const auto [own, is_new] = slots_.try_emplace(task.tid, inherited);
     // The birth of a thread that was opened since; else another thread of that number, whose
     // predecessor's end was lost.
-    const bool opened_since =
-        own->second.events_of == task.tid && record.who.time <= own->second.complete_at;
+    const bool opened_since = own->second.opened && record.who.time <= own->second.complete_at;
     if (!is_new && !opened_since) own->second = inherited;
   }
   return Verdict::kKeep;

@@ -6,17 +6,22 @@
 // events has a slot for that alone: its birth was told (PERF_RECORD_FORK) kSurelyInheritedNs or
 // more after they were complete. Of any other stranger it cannot be known whether it inherited none
 // of them, some, or all, so it gets its own: a thread may be sampled twice, and never not at all.
-// What the two events then both tell of such a thread, and of its descendants, is left out again by
-// id: samples of a thread count from the events of its nearest ancestor with events of its own.
 //
-// Bounds: kMaxEnumerations lists, from the eighth on 10 ms apart; beyond them an error says so. Per
-// thread that was opened or told of: 48 bytes.
+// What both events then tell of such a thread, and of its descendants, is left out again. Records
+// cannot say which event wrote them (several software events that hit at once all carry the id of
+// the first: seen on Linux 6.18), rings can: threads that are opened after the same list, none of
+// which can have inherited from another of them, are a generation, and each generation has its own
+// rings. Samples of a thread count from the rings of its generation, and that of a thread that only
+// inherited is its parent's.
+//
+// Bounds: kMaxEnumerations lists, 10 ms apart from the third on, which is longer than births take
+// to become certain; beyond them an error says so. A list that holds strangers costs a further ring
+// per CPU. Per thread that was opened or told of: 48 bytes.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -28,7 +33,7 @@ namespace lbrd::pmu {
 
 class TaskTarget : public TargetEvents {
  public:
-  static constexpr int kMaxEnumerations = 64;
+  static constexpr int kMaxEnumerations = 16;
   // Between inheriting and telling of it, clone(2) does not sleep; this is how long it may be
   // preempted in between.
   static constexpr uint64_t kSurelyInheritedNs = 100'000'000;
@@ -41,10 +46,10 @@ class TaskTarget : public TargetEvents {
         ring_bytes_(ring_bytes) {}
 
   absl::Status Open() override;
-  size_t cpus() const override { return places_.size(); }
+  size_t cpus() const override { return generations_.empty() ? 0 : generations_[0].size(); }
   // A thread's time goes on for its events on all CPUs, and they run on one at a time.
-  size_t events_per_clock() const override { return places_.size(); }
-  Verdict See(const RawRecord& record) override;
+  size_t events_per_clock() const override { return cpus(); }
+  Verdict See(const RawRecord& record, const Ring* ring) override;
 
   // Gives everything back: what follows thread by thread begins anew.
   void Abandon();
@@ -55,9 +60,12 @@ class TaskTarget : public TargetEvents {
 
  private:
   struct Slot {
-    int32_t events_of = 0;     // the thread whose events count it: itself, or an ancestor
-    uint64_t complete_at = 0;  // when the last of them was open
+    size_t generation = 0;     // whose rings count it
+    bool opened = false;       // it has events of its own
+    uint64_t complete_at = 0;  // when the last of the events that count it was open
   };
+  // The events whose rings those of the generation share, by CPU.
+  using Generation = std::map<int32_t, Installed>;
 
   absl::Status OpenThread(int32_t tid);
   // Gives slots to threads that surely inherited the events of a thread that has one.
@@ -68,13 +76,9 @@ class TaskTarget : public TargetEvents {
   const bool enable_on_exec_;
   const uint64_t ring_bytes_;
   std::vector<int32_t> cpus_;
-  std::map<int32_t, Installed> places_;  // the events whose ring it is, by CPU
+  std::vector<Generation> generations_;
+  absl::flat_hash_map<const Ring*, size_t> generation_of_;
   absl::flat_hash_map<int32_t, Slot> slots_;
-  // Sampling events' ids -> the thread they were opened for; filled once a thread may be told
-  // twice.
-  absl::flat_hash_map<uint64_t, int32_t> thread_of_id_;
-  std::vector<std::pair<int32_t, std::shared_ptr<Event>>> opened_;
-  bool may_duplicate_ = false;
   bool needs_fewer_descriptors_ = false;
   size_t threads_found_ = 0;
 };

@@ -114,7 +114,7 @@ absl::Status ThreadTarget::TakeUpProcess(int32_t pid, bool* news) {
 
 void ThreadTarget::Started(uint64_t) { started_ = true; }
 
-TargetEvents::Verdict ThreadTarget::See(const RawRecord& record) {
+TargetEvents::Verdict ThreadTarget::See(const RawRecord& record, const Ring*) {
   const uint32_t type = record.header->type;
   if (type == PERF_RECORD_COMM && enable_on_exec_ &&
       (record.header->misc & PERF_RECORD_MISC_COMM_EXEC) != 0 && record.who.pid == first_) {

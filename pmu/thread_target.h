@@ -45,7 +45,7 @@ class ThreadTarget : public TargetEvents {
     return installer_.core_types().OnAnyCpu(installer_.events()[kSamplingEvent].attr).size();
   }
   void Started(uint64_t now) override;
-  Verdict See(const RawRecord& record) override;
+  Verdict See(const RawRecord& record, const Ring* ring) override;
   void Follow(uint64_t now, RecordWriter* made) override;
   void HungUp(Ring* ring) override;
   bool gone() const override { return gone_; }

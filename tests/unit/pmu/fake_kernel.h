@@ -77,6 +77,17 @@ class FakeKernel : public Kernel {
 
   // Commits a record to the ring of `cpu`. False: no room (or no ring).
   bool Write(int32_t cpu, std::span<const uint64_t> record) { return WriteTo(RingOf(cpu), record); }
+  // The same for the ring that a thread's own sampling event on a CPU writes to.
+  bool WriteAs(int32_t tid, int32_t cpu, std::span<const uint64_t> record) {
+    for (const auto& [fd, event] : events_) {
+      if (event.pid != tid || event.cpu != cpu || event.attr.config == PERF_COUNT_SW_DUMMY)
+        continue;
+      for (const auto& [memory, ring] : rings_) {
+        if (ring->fd == (event.output >= 0 ? event.output : fd)) return WriteTo(ring.get(), record);
+      }
+    }
+    return false;
+  }
   // The same for the ring of a thread that is followed on any CPU.
   bool WriteToThread(int32_t tid, std::span<const uint64_t> record) {
     for (const auto& [memory, ring] : rings_) {
