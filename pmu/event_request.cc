@@ -89,8 +89,9 @@ perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& req
     attr.freq = 1;
     attr.sample_freq = request.frequency_hz != 0 ? request.frequency_hz : kDefaultFrequencyHz;
   }
-  // The kernel samples every hit where the period is asked for, whatever it is.
-  if (code.breakpoint() && !attr.freq) attr.sample_type &= ~uint64_t{PERF_SAMPLE_PERIOD};
+  // A fixed period is known, and where a software event's samples are to tell it, the kernel takes
+  // one of every event, whatever the period is.
+  if (!attr.freq) attr.sample_type &= ~uint64_t{PERF_SAMPLE_PERIOD};
   attr.exclude_user = code.exclude_user;
   attr.exclude_kernel = code.exclude_kernel || request.user_only;
   attr.exclude_callchain_kernel = attr.exclude_kernel;

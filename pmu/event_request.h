@@ -42,7 +42,7 @@ struct AttrVariant {
 };
 
 // The sampling event's attr, disabled. Every record carries IDENTIFIER, IP, TID, TIME
-// (CLOCK_MONOTONIC), CPU and, but for breakpoints of a fixed period, PERIOD; what else, depends on
+// (CLOCK_MONOTONIC), CPU and, unless it is fixed, PERIOD; what else, depends on
 // the source (see the definition, which gives each bit's reason).
 perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& request,
                                   const AttrVariant& variant);

@@ -1,6 +1,7 @@
 """Every sample that the kernel generated is seen, lost or dropped, and said to be."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -41,6 +42,15 @@ class Accounting(unittest.TestCase):
         self.assertEqual(session.stat("throttled"), 0)
         self.assertGreater(session.stat("event_count"), 100)
         self.assert_equals_the_kernels_count(session)
+
+    def test_one_sample_every_so_many_events(self):
+        with Daemon() as daemon, Demo():
+            samples, session = daemon.record("-a", "-e", "page-faults", "-c", "50", "-d", "3s")
+        self.assert_adds_up(session)
+        self.assertEqual({s["weight"] for s in samples}, {50})
+        # Each CPU counts to 50 for itself; the last stretch of each has no sample.
+        missing = session.stat("event_count") - 50 * session.stat("samples_generated")
+        self.assertLess(abs(missing), 50 * (os.cpu_count() + 2))
 
     def test_lost_in_the_kernel(self):
         # A daemon that sleeps while rings of one page fill must lose samples, and know how many.

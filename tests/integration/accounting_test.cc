@@ -93,8 +93,8 @@ TEST_P(Accounting, EveryRecordIsReadAndEveryCountedEventHasAPlace) {
   if (absl::IsPermissionDenied(chosen.status())) GTEST_SKIP() << chosen.status().message();
   ASSERT_TRUE(chosen.ok()) << chosen.status();
   chosen->attr.sample_type |= PERF_SAMPLE_READ;
-  // IDENTIFIER, IP, TID, TIME, CPU and PERIOD come before READ, and the count is its first word.
-  constexpr size_t kReadWord = 6;
+  // IDENTIFIER, IP, TID, TIME and CPU come before READ, and the count is its first word.
+  constexpr size_t kReadWord = 5;
   absl::StatusOr<std::unique_ptr<EventSet>> set = EventSet::Open(kernel, *chosen, {}, kRingBytes);
   ASSERT_TRUE(set.ok()) << set.status();
   ASSERT_TRUE((*set)->StartSideBand().ok());

@@ -25,6 +25,7 @@
 #include "daemon/profiler_service.h"
 #include "daemon/session_table.h"
 #include "daemon/target_files.h"
+#include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
 #include "pmu/record.h"
 
@@ -51,7 +52,10 @@ void BusyOn(int cpu) {
 
 class DescriptorTest : public ::testing::Test {
  protected:
-  DescriptorTest() : binaries_(&files_), service_(&kernel_, &binaries_, &sessions_, false) {
+  DescriptorTest()
+      : admission_(pmu::DetectAdmissionLimits(kernel_)),
+        binaries_(&files_),
+        service_(&kernel_, &admission_, &binaries_, &sessions_, false) {
     folder_ = std::filesystem::temp_directory_path() / absl::StrCat("lbrd-fd-", getpid());
     std::filesystem::create_directory(folder_);
     socket_ = (folder_ / "lbrd.sock").string();
@@ -98,6 +102,7 @@ class DescriptorTest : public ::testing::Test {
   }
 
   pmu::LinuxKernel kernel_;
+  pmu::Admission admission_;
   daemon::TargetFiles files_;
   unwind::BinaryCache binaries_;
   daemon::SessionTable sessions_;

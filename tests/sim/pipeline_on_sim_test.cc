@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "daemon/pipeline.h"
 #include "daemon/session_source.h"
+#include "pmu/admission_limits.h"
 #include "tests/sim/program_elf.h"
 #include "tests/sim/set_reader.h"
 
@@ -74,7 +75,8 @@ TEST_P(PipelineOnSim, DeliversTheTruth) {
   spec.set_frequency_hz(2999);
   const auto checked = daemon::CheckSpec(spec, /*replay=*/false);
   ASSERT_TRUE(checked.ok()) << checked.status();
-  auto source = daemon::OpenSessionSource(kernel, *checked);
+  pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
+  auto source = daemon::OpenSessionSource(kernel, admission, "simulated", *checked);
   ASSERT_TRUE(source.ok()) << source.status();
   ASSERT_NE(source->kernel_names.symbols, nullptr) << source->kernel_names.missing;
   EXPECT_EQ(source->described[0].stack_mode(), mode);

@@ -140,9 +140,12 @@ int SimKernel::Install(const Descriptor& descriptor) {
   return fd;
 }
 
-int SimKernel::OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) {
+int SimKernel::OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
+                         unsigned long flags) {
   Lock lock(this);
   if (const int error = Begin(Call::kOpenEvent); error != 0) return -error;
+  if ((flags & PERF_FLAG_PID_CGROUP) != 0) return -EBADF;  // no folder can have been opened
+  if ((flags & ~uint64_t{PERF_FLAG_FD_CLOEXEC}) != 0) return -EINVAL;
   if (descriptors_.size() >= options_.perf.max_descriptors) return -EMFILE;
   Descriptor descriptor;
   if (const int error = perf_.Open(attr, pid, cpu, &descriptor.event); error != 0) return -error;

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -73,11 +74,15 @@ class SimKernel : public pmu::Kernel {
   // Descriptors closed, or rings unmapped, that were not there.
   uint64_t bad_closes();
 
-  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu) override;
+  int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
+                unsigned long flags = 0) override;
   int OpenPid(int32_t pid) override;
+  // There are no cgroups to open.
+  int OpenFolder(const std::string&) override { return -ENOENT; }
   int OpenSignal() override;
   void Signal(int fd) override;
   void Close(int fd) override;
+  uint64_t DescriptorLimit() override { return options_.perf.max_descriptors; }
   int Control(int fd, unsigned long request, uint64_t argument) override;
   int64_t ReadCounts(int fd, std::span<uint64_t> out) override;
   void* MapRing(int fd, uint64_t data_bytes, int* error) override;

@@ -117,11 +117,14 @@ TEST(SamplingAttr, SamplesByRateOrByPeriod) {
   attr = BuildSamplingAttr(kCycles, request, fp);
   EXPECT_EQ(attr.freq, 1u);
   EXPECT_EQ(attr.sample_freq, 49u);
+  EXPECT_NE(attr.sample_type & PERF_SAMPLE_PERIOD, 0u);
   request.frequency_hz = 0;
   request.period = 1000003;
   attr = BuildSamplingAttr(kCycles, request, fp);
   EXPECT_EQ(attr.freq, 0u);
   EXPECT_EQ(attr.sample_period, 1000003u);
+  // With it the kernel would sample every software event.
+  EXPECT_EQ(attr.sample_type & PERF_SAMPLE_PERIOD, 0u);
 }
 
 TEST(SamplingAttr, TakesWhoIsExcludedFromNameAndRequest) {
