@@ -39,8 +39,8 @@ inline std::vector<uint64_t> LbrSample(const SwitchingChild& child, uint32_t cal
   RecordBytes record(PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
   record.U64(1).U64(0x14010);  // identifier, ip
   record.U32(static_cast<uint32_t>(pid)).U32(static_cast<uint32_t>(pid));
-  record.U64(5).U32(1).U32(0).U64(1'000'003).U64(0);  // time, cpu, period, an empty chain
-  record.U64(calls + younger).U64(0);                 // hw_idx
+  record.U64(5).U32(1).U32(0).U64(0);  // time, cpu, an empty chain; its period is fixed
+  record.U64(calls + younger).U64(0);  // hw_idx
   for (uint32_t i = 0; i < younger; ++i) record.U64s({0x14020, 0xc0000, 0});
   for (uint32_t i = 0; i < calls; ++i) {
     const uint64_t to = child.chain()[SwitchingChild::kCalls - 1 - i];
