@@ -71,6 +71,8 @@ absl::string_view KindText(FlameKind kind) {
       return "DWARF";
     case FlameKind::kFramePointer:
       return "frame pointer";
+    case FlameKind::kGuess:
+      return "guess";
     case FlameKind::kOtherSource:
       return "other source";
   }

@@ -34,6 +34,8 @@ FlameKind KindOf(v1::FrameSource source) {
       return FlameKind::kDwarf;
     case v1::FRAME_SOURCE_FRAME_POINTER:
       return FlameKind::kFramePointer;
+    case v1::FRAME_SOURCE_GUESS:
+      return FlameKind::kGuess;
     default:
       return FlameKind::kOtherSource;
   }

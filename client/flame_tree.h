@@ -25,6 +25,7 @@ enum class FlameKind : uint8_t {
   kKernelDeferred,
   kDwarf,
   kFramePointer,
+  kGuess,
   kOtherSource,
 };
 

@@ -165,7 +165,6 @@ struct DwarfUnwinder::Cached {
   uint64_t generation = 0;
   // By ip; emptied with the rest.
   absl::flat_hash_map<uint64_t, bool> thread_starts;
-  absl::flat_hash_map<uint64_t, bool> trampolines;
 
   explicit Cached(Caching caching) {
     static unw_accessors_t accessors = Accessors();
@@ -211,8 +210,7 @@ DwarfUnwinder::Cached& DwarfUnwinder::CacheOf(int32_t pid, const AddressSpace& s
     if (cached->generation != space.generation()) {
       unw_flush_cache(cached->address_space, 0, 0);
       cached->thread_starts.clear();
-      cached->trampolines.clear();
-    }
+      }
   }
   Cached& result = *cached;
   result.generation = space.generation();
@@ -265,13 +263,6 @@ bool DwarfUnwinder::IsThreadStart(int32_t pid, const AddressSpace& space, uint64
                          [](unw_cursor_t* cursor, Context* context) {
                            return unw_step(cursor) == 0 && !context->no_info;
                          });
-}
-
-bool DwarfUnwinder::IsSignalTrampoline(int32_t pid, const AddressSpace& space, uint64_t ip) {
-  Cached& cached = CacheOf(pid, space);
-  return cached.Remember(&cached.trampolines, space, ip, [](unw_cursor_t* cursor, Context*) {
-    return unw_is_signal_frame(cursor) > 0;
-  });
 }
 
 }  // namespace lbrd::unwind

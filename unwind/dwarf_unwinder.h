@@ -46,10 +46,6 @@ class DwarfUnwinder {
   // a process or thread. False also when there is no such information.
   bool IsThreadStart(int32_t pid, const AddressSpace& space, uint64_t ip);
 
-  // Whether `ip` is the kernel's signal trampoline. It and the frame it returns to are exact
-  // addresses, not return addresses.
-  bool IsSignalTrampoline(int32_t pid, const AddressSpace& space, uint64_t ip);
-
  private:
   struct Cached;
   Cached& CacheOf(int32_t pid, const AddressSpace& space);
