@@ -182,18 +182,13 @@ std::string TimeShared(const v1::SessionStats& stats) {
 // Empty where every CPU was sampled all the time.
 std::string Gaps(const v1::SessionStats& stats) {
   if (stats.gap_count() == 0) return "";
-  uint64_t ended_ns = 0;
   std::vector<int32_t> away;
   for (const v1::Gap& gap : stats.gaps()) {
-    if (gap.to_ns() != 0) {
-      ended_ns += gap.to_ns() - gap.from_ns();
-    } else {
-      away.push_back(gap.cpu());
-    }
+    if (gap.to_ns() == 0) away.push_back(gap.cpu());
   }
   google::protobuf::Duration duration;
-  duration.set_seconds(static_cast<int64_t>(ended_ns / 1'000'000'000));
-  duration.set_nanos(static_cast<int32_t>(ended_ns % 1'000'000'000));
+  duration.set_seconds(static_cast<int64_t>(stats.gap_ns() / 1'000'000'000));
+  duration.set_nanos(static_cast<int32_t>(stats.gap_ns() % 1'000'000'000));
   std::string text = absl::StrCat("CPUs were offline: ", FormatCountOf(stats.gap_count(), "gap"),
                                   ", ", FormatDuration(duration), " in all");
   if (!away.empty()) absl::StrAppend(&text, "; CPU ", absl::StrJoin(away, ", "), " to the end");

@@ -171,6 +171,7 @@ void Session::DescribeStats(v1::SessionStats* out) const {
   out->set_time_enabled_ns(stats.source.time_enabled_ns);
   out->set_time_running_ns(stats.source.time_running_ns);
   out->set_gap_count(stats.source.gap_count);
+  out->set_gap_ns(stats.source.gap_ns);
   for (const pmu::CpuGap& gap : stats.source.gaps) {
     v1::Gap* told = out->add_gaps();
     told->set_cpu(gap.cpu);

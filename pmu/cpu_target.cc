@@ -127,11 +127,32 @@ void CpuTarget::Retire(int32_t cpu) {
 }
 
 bool CpuTarget::Dead(Place* place) {
+  const uint64_t now = installer_.kernel().Now();
   const uint64_t enabled_ns = place->installed.side_band->Read().time_enabled_ns;
   const bool dead = place->looked && enabled_ns == place->last_enabled_ns;
+  // That it has gone on since the last look proves that it was alive then, not that it is now.
+  if (place->looked && !dead) place->enabled_at = place->last_enabled_at;
   place->looked = true;
   place->last_enabled_ns = enabled_ns;
+  place->last_enabled_at = now - std::min(now, enabled_ns);
   return dead;
+}
+
+void CpuTarget::Finishing() {
+  if (last_look_ == 0) return;
+  Kernel& kernel = installer_.kernel();
+  const absl::StatusOr<std::vector<int32_t>> online = OnlineCpus(kernel);
+  const uint64_t looked_at = kernel.Now();
+  for (auto& [cpu, place] : places_) Dead(&place);
+  std::vector<int32_t> gone;
+  for (auto& [cpu, place] : places_) {
+    const bool offline = online.ok() && !std::binary_search(online->begin(), online->end(), cpu);
+    // Standing still says something only where the clock does not.
+    const bool time_went_on = kernel.Now() > looked_at;
+    if (offline || (time_went_on && Dead(&place))) gone.push_back(cpu);
+  }
+  for (const int32_t cpu : gone) Retire(cpu);
+  gaps_.Stop(kernel.Now());
 }
 
 void CpuTarget::Follow(uint64_t now, RecordWriter*) {

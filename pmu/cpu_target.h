@@ -8,7 +8,8 @@
 // sequence of these ends; what cannot be opened stays a gap, with a note that says why.
 //
 // A CPU that was away between two looks is found by its side-band event, whose time_enabled stands
-// still although it is enabled: one read (an interrupt of that CPU) a second and CPU.
+// still although it is enabled: one read (an interrupt of that CPU) a second and CPU, and two when
+// the session ends.
 #pragma once
 
 #include <cstdint>
@@ -46,15 +47,19 @@ class CpuTarget : public TargetEvents {
   size_t cpus() const override { return places_.size(); }
   void Started(uint64_t now) override;
   void Follow(uint64_t now, RecordWriter* made) override;
+  void Finishing() override;
   void HungUp(Ring*) override { watch_.Hasten(); }
   std::vector<std::string> notes() const override;
-  uint64_t gaps(std::vector<CpuGap>* out) const override { return gaps_.Copy(out); }
+  void DescribeGaps(SourceStats* out) const override { gaps_.Describe(out); }
 
  private:
   struct Place {
     Installed installed;
-    uint64_t enabled_at = 0;       // the records' clock
+    // The records' clock when time_enabled was 0, as it is counted: corrected at each look, since
+    // the two clocks drift apart (NTP slews one of them only).
+    uint64_t enabled_at = 0;
     uint64_t last_enabled_ns = 0;  // what the side-band event said at the last look
+    uint64_t last_enabled_at = 0;  // as enabled_at, by that look: true if it was alive then
     bool looked = false;
   };
 

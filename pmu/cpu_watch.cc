@@ -36,20 +36,33 @@ bool CpuWatch::Due(uint64_t now) {
 void GapLog::Begin(int32_t cpu, uint64_t from) {
   absl::MutexLock lock(&mutex_);
   ++count_;
+  since_[cpu] = from;
   if (gaps_.size() < kMaxGaps) gaps_.push_back({.cpu = cpu, .from_ns = from, .to_ns = 0});
 }
 
 void GapLog::End(int32_t cpu, uint64_t to) {
   absl::MutexLock lock(&mutex_);
+  const auto since = since_.find(cpu);
+  if (since == since_.end()) return;
+  to = std::max(to, since->second);
+  ended_ns_ += to - since->second;
+  since_.erase(since);
   for (CpuGap& gap : gaps_) {
     if (gap.cpu == cpu && gap.to_ns == 0) gap.to_ns = to;
   }
 }
 
-uint64_t GapLog::Copy(std::vector<CpuGap>* out) const {
+void GapLog::Stop(uint64_t now) {
   absl::MutexLock lock(&mutex_);
-  *out = gaps_;
-  return count_;
+  for (const auto& [cpu, from] : since_) ended_ns_ += std::max(now, from) - from;
+  since_.clear();
+}
+
+void GapLog::Describe(SourceStats* out) const {
+  absl::MutexLock lock(&mutex_);
+  out->gap_count = count_;
+  out->gap_ns = ended_ns_;
+  out->gaps = gaps_;
 }
 
 }  // namespace lbrd::pmu

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "pmu/kernel.h"
@@ -38,18 +39,22 @@ class CpuWatch {
   uint64_t next_ = 0;
 };
 
-// Memory: kMaxGaps gaps; those beyond are only counted.
+// Memory: kMaxGaps gaps, and 16 bytes a CPU that is away; gaps beyond are counted and summed.
 class GapLog {
  public:
   void Begin(int32_t cpu, uint64_t from);
   // Nothing if no gap of that CPU has begun.
   void End(int32_t cpu, uint64_t to);
-  // How many there were; *out: the first kMaxGaps.
-  uint64_t Copy(std::vector<CpuGap>* out) const;
+  // Gaps that last are summed up to `now`; they stay without an end.
+  void Stop(uint64_t now);
+  // Fills in gap_count, gap_ns and gaps.
+  void Describe(SourceStats* out) const;
 
  private:
   mutable absl::Mutex mutex_;
   uint64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t ended_ns_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<int32_t, uint64_t> since_ ABSL_GUARDED_BY(mutex_);  // of those that last
   std::vector<CpuGap> gaps_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -262,6 +262,7 @@ void EventSet::Interrupt() { kernel_.Signal(signal_fd_); }
 void EventSet::Finish() {
   if (finished_) return;
   finished_ = true;
+  target_->Finishing();
   // Samples first, so that the side band covers all of them. Disabling returns when the event has
   // stopped on its CPU, so afterwards the rings are final.
   installer_->sampling_root()->Disable();
@@ -296,7 +297,7 @@ SourceStats EventSet::stats() const {
                     .time_running_ns = time_running_ns_,
                     .duplicates = duplicates_,
                     .other_users = other_users_};
-  stats.gap_count = target_->gaps(&stats.gaps);
+  target_->DescribeGaps(&stats);
   return stats;
 }
 

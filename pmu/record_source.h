@@ -66,6 +66,8 @@ struct SourceStats {
   uint64_t duplicates = 0;       // samples left out: two events of the session took them
   uint64_t other_users = 0;      // samples left out: of processes of other users
   uint64_t gap_count = 0;
+  // Of all gaps that have ended, summed; once the source has ended, of those that lasted as well.
+  uint64_t gap_ns = 0;
   std::vector<CpuGap> gaps;  // the first kMaxGaps of them
 };
 

@@ -1,7 +1,7 @@
 // A session's events on what it targets: which are open where, and how they follow what moves.
 //
-// Thread rules: notes() and gaps() from any thread; everything else from the one that reads the
-// session's rings (or opens it).
+// Thread rules: notes() and DescribeGaps() from any thread; everything else from the one that reads
+// the session's rings (or opens it).
 #pragma once
 
 #include <string>
@@ -44,17 +44,16 @@ class TargetEvents {
     static_cast<void>(now);
     static_cast<void>(made);
   }
+  // The session is about to end: the last look at what moved, while events still run.
+  virtual void Finishing() {}
   // The events that write to this ring have hung up.
   virtual void HungUp(Ring* ring) { static_cast<void>(ring); }
   // All that was sampled has ended.
   virtual bool gone() const { return false; }
 
   virtual std::vector<std::string> notes() const { return {}; }
-  // How many gaps there were, and the first kMaxGaps.
-  virtual uint64_t gaps(std::vector<CpuGap>* out) const {
-    out->clear();
-    return 0;
-  }
+  // Fills in gap_count, gap_ns and gaps.
+  virtual void DescribeGaps(SourceStats* out) const { static_cast<void>(out); }
 };
 
 }  // namespace lbrd::pmu

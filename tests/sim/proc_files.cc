@@ -76,6 +76,18 @@ absl::StatusOr<std::string> TaskFile(Machine& machine, const Task& task, absl::s
   if (name == "stat") return StatText(machine, task);
   if (name == "status") return StatusText(machine, task);
   if (name == "cgroup") return std::string("0::/\n");
+  if (name == "children") {
+    // Of a process, not of a thread: all of them are the leader's here.
+    std::string text;
+    if (!task.leader()) return text;
+    for (const int32_t pid : machine.tasks().Leaders()) {
+      const Task* child = machine.tasks().Find(pid);
+      if (pid != task.tid && ParentOf(machine.tasks(), *child) == task.tid) {
+        absl::StrAppend(&text, pid, " ");
+      }
+    }
+    return text;
+  }
   if (name == "cmdline") return task.kernel_thread() ? std::string() : std::string(task.comm);
   if (name == "maps") {
     // A process without memory, or that has exited, has an empty file.

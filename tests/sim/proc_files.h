@@ -1,6 +1,7 @@
 // The files of /proc and /sys that pmu/ and daemon/ read, as text of the simulated machine:
 //
-//     /proc/PID/{maps,comm,status,stat,cgroup,cmdline}, /proc/PID/task/TID/{comm,status,stat}
+//     /proc/PID/{maps,comm,status,stat,cgroup,cmdline},
+//     /proc/PID/task/TID/{comm,status,stat,children}
 //     /proc/sys/kernel/{perf_event_*,pid_max,osrelease,kptr_restrict}, /proc/kallsyms,
 //     /proc/version /sys/devices/system/cpu/{online,offline,possible,present}
 //     /sys/bus/event_source/devices/cpu/{type,caps/branches,caps/pmu_name}, where there is a PMU

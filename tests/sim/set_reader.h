@@ -26,6 +26,7 @@ struct Seen {
   uint64_t samples = 0;
   uint64_t with_truth = 0;
   uint64_t stacks_checked = 0;
+  uint64_t made = 0;  // records that the set made itself
   std::map<uint32_t, uint64_t> by_type;
   std::set<int32_t> forked;  // tids
   std::set<int32_t> exited;
@@ -96,6 +97,11 @@ struct SetReader {
   }
 
   void Take(const pmu::RawRecord& raw) {
+    if (raw.event == pmu::kMadeRecord) {
+      EXPECT_TRUE(pmu::DecodeRecord(raw.header, pmu::RecordFormat{}).ok());
+      ++seen.made;
+      return;
+    }
     ++seen.by_type[raw.header->type];
     if (raw.who.time < seen.last_time) ++seen.out_of_order;
     seen.last_time = std::max(seen.last_time, raw.who.time);

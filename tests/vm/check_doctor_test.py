@@ -83,21 +83,34 @@ class Deferred(unittest.TestCase):
 
 
 class Hotplug(unittest.TestCase):
-    SESSION = {"state": "SESSION_STATE_STOPPED", "notes": ["CPU 3 was offline for 2 s"],
-               "stats": {"samples_generated": "10", "samples_seen": "10", "samples_delivered": "10"}}
+    SESSION = {"state": "SESSION_STATE_STOPPED", "cpus": 2, "running_time": "60.5s",
+               "stats": {"samples_generated": "10", "samples_seen": "10", "samples_delivered": "10",
+                         "gap_count": "2", "gap_ns": "21000000000", "time_enabled_ns": "100000000000",
+                         "gaps": [{"cpu": 1, "from_ns": "5000000000", "to_ns": "6000000000"},
+                                  {"cpu": 1, "from_ns": "7000000000", "to_ns": "0"}]}}
+
+    def changed(self, **stats):
+        session = copy.deepcopy(self.SESSION)
+        session["stats"].update(stats)
+        return session
 
     def test_passes_what_is_right_and_sees_what_is_wrong(self):
         right = (self.SESSION, "exit code 0\n", [100, 100], 20000)
         self.assertEqual(list(check_hotplug.problems(*right)), [])
-        wrong = copy.deepcopy(self.SESSION)
-        wrong["stats"]["samples_seen"] = "9"
+        gaps = self.SESSION["stats"]["gaps"]
         for given in (
-            (wrong, *right[1:]),
-            (dict(self.SESSION, notes=[]), *right[1:]),
+            (self.changed(samples_seen="9"), *right[1:]),
             (dict(self.SESSION, state="SESSION_STATE_FAILED"), *right[1:]),
             (self.SESSION, "hung\nexit code 137\n", *right[2:]),
             (*right[:2], [100, 3], 20000),
             (*right[:3], 10),
+            (self.changed(gap_count="0", gaps=[]), *right[1:]),
+            (self.changed(gap_count="101", gaps=gaps * 32), *right[1:]),  # more than there were
+            (self.changed(gap_count="3"), *right[1:]),                    # one is not told
+            (self.changed(gaps=gaps[::-1]), *right[1:]),                  # at once
+            (self.changed(gaps=[gaps[0], dict(gaps[1], to_ns="6500000000")]), *right[1:]),
+            (self.changed(gaps=[gaps[1], dict(gaps[1], cpu=0)]), *right[1:]),
+            (self.changed(gap_ns="15000000000"), *right[1:]),             # not all of the time
         ):
             self.assertTrue(list(check_hotplug.problems(*given)), given)
 

@@ -179,6 +179,73 @@ TEST_F(CpuTargetTest, FindsACpuThatWentAndCameBackBetweenTwoLooks) {
   EXPECT_EQ(Sampled(), (Cpus{0, 1, 2}));
 }
 
+TEST_F(CpuTargetTest, LooksOnceMoreWhenTheSessionEnds) {
+  const auto set = Start();
+  ReadAt(set.get(), 2 * kSecond);
+  died_[0] = 2 * kSecond + 5;  // is back
+  died_[1] = 2 * kSecond + 7;  // stays away
+  kernel_.files[kOnline] = "0,2";
+  kernel_.now = 2 * kSecond + 1000;
+  const auto counts = kernel_.counts;
+  kernel_.counts = [&](const FakeKernel::Event& event) {
+    ++kernel_.now;  // a call takes time
+    return counts(event);
+  };
+  set->Finish();
+  Read(set.get());
+  const SourceStats stats = set->stats();
+  ASSERT_EQ(stats.gap_count, 2u);
+  EXPECT_EQ(stats.gaps[0].cpu, 0);
+  EXPECT_EQ(stats.gaps[0].from_ns, 2 * kSecond + 5);
+  EXPECT_EQ(stats.gaps[0].to_ns, 0u);
+  EXPECT_EQ(stats.gaps[1].cpu, 1);
+  EXPECT_EQ(stats.gaps[1].from_ns, 2 * kSecond + 7);
+  EXPECT_GE(stats.gap_ns, 995u + 993u);
+  EXPECT_LE(stats.gap_ns, 995u + 993u + 2 * 20u);
+}
+
+TEST_F(CpuTargetTest, GapsBeginRightThoughTheClocksDriftApart) {
+  // Events' time goes on a thousandth faster than the records' clock.
+  kernel_.counts = [this](const FakeKernel::Event& event) {
+    const auto died = died_.find(event.cpu);
+    const uint64_t until = died == died_.end() ? kernel_.now : died->second;
+    const uint64_t enabled = (until - kSecond) + (until - kSecond) / 1000;
+    return std::vector<uint64_t>{0, enabled, enabled, 0, 0};
+  };
+  const auto set = Start();
+  for (uint64_t now = 2; now <= 3000; ++now) ReadAt(set.get(), now * kSecond);
+  died_[1] = 3000 * kSecond + kSecond / 2;
+  kernel_.files[kOnline] = "0,2";
+  ReadAt(set.get(), 3001 * kSecond);
+  ASSERT_EQ(set->stats().gap_count, 1u);
+  EXPECT_NEAR(static_cast<double>(set->stats().gaps[0].from_ns), 3000.5e9, 5e6);
+}
+
+TEST_F(CpuTargetTest, SumsTheGapsThatItDoesNotTellOneByOne) {
+  const auto set = Start();
+  for (uint64_t i = 0; i < 2 * kMaxGaps; ++i) {
+    const uint64_t now = (2 + 4 * i) * kSecond;
+    kernel_.files[kOnline] = "0-1";
+    died_[2] = now - kSecond / 2;
+    ReadAt(set.get(), now);
+    kernel_.files[kOnline] = "0-2";
+    died_.clear();
+    // A new event has counted from here on.
+    const uint64_t back = now + kSecond;
+    kernel_.counts = [this, back](const FakeKernel::Event& event) {
+      const auto died = died_.find(event.cpu);
+      const uint64_t until = died == died_.end() ? kernel_.now : died->second;
+      const uint64_t enabled = until - (event.cpu == 2 ? back : kSecond);
+      return std::vector<uint64_t>{0, enabled, enabled, 0, 0};
+    };
+    ReadAt(set.get(), back);
+  }
+  const SourceStats stats = set->stats();
+  EXPECT_EQ(stats.gap_count, 2 * kMaxGaps);
+  EXPECT_EQ(stats.gaps.size(), kMaxGaps);
+  EXPECT_EQ(stats.gap_ns, 2 * kMaxGaps * (kSecond + kSecond / 2));
+}
+
 TEST_F(CpuTargetTest, KeepsTheIntentWhileItDoesNotOpen) {
   const auto set = Start();
   kernel_.files[kOnline] = "0-1";
