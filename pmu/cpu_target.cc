@@ -134,7 +134,7 @@ bool CpuTarget::Dead(Place* place) {
   if (place->looked && !dead) place->enabled_at = place->last_enabled_at;
   place->looked = true;
   place->last_enabled_ns = enabled_ns;
-  place->last_enabled_at = now - std::min(now, enabled_ns);
+  place->last_enabled_at = now - enabled_ns;  // may wrap: what is added to it wraps back
   return dead;
 }
 
