@@ -65,6 +65,14 @@ absl::StatusOr<v1::Capabilities> Client::GetCapabilities(bool run_experiments) c
   return response;
 }
 
+absl::StatusOr<v1::DaemonStats> Client::GetStats() const {
+  grpc::ClientContext context;
+  v1::DaemonStats response;
+  const grpc::Status status = stub_->GetStats(&context, v1::GetStatsRequest(), &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
 absl::StatusOr<v1::Session> Client::CreateSession(const std::string& name,
                                                   const v1::SessionSpec& spec) const {
   grpc::ClientContext context;

@@ -30,6 +30,7 @@ class Client {
 
   // Experiments take up to 2 s.
   absl::StatusOr<v1::Capabilities> GetCapabilities(bool run_experiments) const;
+  absl::StatusOr<v1::DaemonStats> GetStats() const;
   absl::StatusOr<v1::Session> CreateSession(const std::string& name,
                                             const v1::SessionSpec& spec) const;
   absl::StatusOr<v1::Session> GetSession(const std::string& name) const;

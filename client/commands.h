@@ -24,6 +24,7 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action);
 // `exit_code`: of lbrctl where the action succeeds.
 void AddDoctorCommand(CLI::App& app, const Common& common, Action* action, int* exit_code);
 void AddReportCommand(CLI::App& app, const Common& common, Action* action);
+void AddStatusCommand(CLI::App& app, const Common& common, Action* action);
 void AddSessionCommands(CLI::App& app, const Common& common, Action* action);
 
 // Options that say how to sample, shared by `record` and `start`.

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   lbrd::client::AddRecordCommand(app, common, &action);
   lbrd::client::AddSessionCommands(app, common, &action);
   lbrd::client::AddReportCommand(app, common, &action);
+  lbrd::client::AddStatusCommand(app, common, &action);
   lbrd::client::AddDoctorCommand(app, common, &action, &done);
   app.footer("lbrctl COMMAND --help says more, with examples.");
   try {

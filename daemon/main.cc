@@ -21,6 +21,7 @@
 #include "daemon/server.h"
 #include "daemon/session_table.h"
 #include "daemon/target_files.h"
+#include "daemon/task_table.h"
 #include "pmu/admission.h"
 #include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
@@ -28,6 +29,8 @@
 namespace lbrd::daemon {
 namespace {
 
+// A recording may tell of any number of threads.
+constexpr size_t kReplayContexts = size_t{1} << 16;
 constexpr char kDefaultSocket[] = "/run/lbrd/lbrd.sock";
 
 struct Flags {
@@ -70,8 +73,10 @@ int Run(const Flags& flags) {
   TargetFiles files;
   unwind::BinaryCache binaries(&files);
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
+  // Before the sessions, which give their contexts back when they end.
+  TaskTable tasks(flags.replay ? kReplayContexts : TaskTable::kDefaultMaxContexts);
   SessionTable sessions;
-  ProfilerService service(&kernel, &admission, &binaries, &sessions, flags.replay);
+  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, flags.replay);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(flags.socket, &service);
   if (!server.ok()) {
     Log(LogLevel::kError, server.status().message());

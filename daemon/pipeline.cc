@@ -31,8 +31,8 @@ Pipeline::Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<Worker
       options_(options),
       router_(options.workers) {
   for (size_t i = 0; i < options_.workers; ++i) {
-    workers_.push_back(
-        std::make_unique<Worker>(&events_, binaries, kernel, kernel_symbols_missing, sink));
+    workers_.push_back(std::make_unique<Worker>(&events_, binaries, kernel, kernel_symbols_missing,
+                                                sink, options_.tasks));
   }
   batches_.resize(options_.workers);
   queued_bytes_.resize(options_.workers);

@@ -31,6 +31,7 @@ namespace lbrd::daemon {
 struct PipelineOptions {
   size_t workers = 1;
   size_t queue_bytes = size_t{32} << 20;  // per worker
+  SessionTasks* tasks = nullptr;          // told by the workers; nullptr: nobody keeps contexts
 };
 
 struct PipelineStats {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "daemon/proto_encoder.h"
 
 namespace lbrd::daemon {
@@ -11,6 +13,16 @@ namespace {
 constexpr int kMaxPageSize = 1000;
 constexpr absl::Duration kDefaultDelay = absl::Milliseconds(20);
 constexpr absl::Duration kMaxDelay = absl::Seconds(1);
+
+// Of this process; 0: /proc does not say.
+uint64_t ResidentBytes(pmu::Kernel& kernel) {
+  const absl::StatusOr<std::string> statm = kernel.ReadFile("/proc/self/statm", 4096);
+  if (!statm.ok()) return 0;
+  const std::vector<absl::string_view> pages = absl::StrSplit(*statm, ' ');
+  uint64_t resident = 0;
+  if (pages.size() < 2 || !absl::SimpleAtoi(pages[1], &resident)) return 0;
+  return resident * kernel.PageBytes();
+}
 
 // absl's and gRPC's codes are the same numbers.
 grpc::Status ToGrpc(const absl::Status& status) {
@@ -31,13 +43,39 @@ grpc::Status ProfilerService::GetCapabilities(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
+grpc::Status ProfilerService::GetStats(grpc::ServerContext*, const v1::GetStatsRequest*,
+                                       v1::DaemonStats* response) {
+  response->set_version(LBRD_VERSION);
+  const uint64_t up_ns = kernel_.Now() - started_ns_;
+  response->mutable_uptime()->set_seconds(static_cast<int64_t>(up_ns / 1'000'000'000));
+  response->mutable_uptime()->set_nanos(static_cast<int32_t>(up_ns % 1'000'000'000));
+  uint32_t by_state[v1::SessionState_ARRAYSIZE] = {};
+  for (const std::shared_ptr<Session>& session : sessions_.List("")) ++by_state[session->state()];
+  response->set_sessions_waiting(by_state[v1::SESSION_STATE_WAITING]);
+  response->set_sessions_running(by_state[v1::SESSION_STATE_RUNNING]);
+  response->set_sessions_stopped(by_state[v1::SESSION_STATE_STOPPED]);
+  response->set_sessions_failed(by_state[v1::SESSION_STATE_FAILED]);
+  const TaskTableStats tasks = tasks_.stats();
+  response->set_tasks(tasks.tasks);
+  response->set_contexts(tasks.contexts);
+  response->set_global_users(tasks.global_users);
+  response->set_context_bytes(tasks.context_bytes);
+  response->set_pool_bytes(tasks.pool_bytes);
+  response->set_contexts_refused(tasks.refused);
+  response->set_lookups_without_context(tasks.unknown);
+  response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
+  response->set_resident_bytes(ResidentBytes(kernel_));
+  return grpc::Status::OK;
+}
+
 absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
     const v1::CreateSessionRequest& request) {
   absl::StatusOr<v1::SessionSpec> spec = CheckSpec(request.spec(), replay_);
   if (!spec.ok()) return spec.status();
   absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id());
   if (!name.ok()) return name.status();
-  absl::StatusOr<SessionSource> source = OpenSessionSource(kernel_, admission_, *name, *spec);
+  absl::StatusOr<SessionSource> source =
+      OpenSessionSource(kernel_, admission_, *name, *spec, &tasks_);
   if (!source.ok()) {
     sessions_.Abandon(*name);
     return source.status();

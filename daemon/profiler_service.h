@@ -6,6 +6,7 @@
 
 #include "daemon/capabilities.h"
 #include "daemon/session_table.h"
+#include "daemon/task_table.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 #include "pmu/admission.h"
 #include "pmu/kernel.h"
@@ -18,18 +19,22 @@ class ProfilerService final : public v1::Profiler::Service {
   // `replay`: this daemon reads a recording for its one client, and touches no kernel events.
   // Borrows everything.
   ProfilerService(pmu::Kernel* kernel, pmu::Admission* admission, unwind::BinaryCache* binaries,
-                  SessionTable* sessions, bool replay)
+                  SessionTable* sessions, TaskTable* tasks, bool replay)
       : kernel_(*kernel),
         admission_(*admission),
         binaries_(*binaries),
         sessions_(*sessions),
+        tasks_(*tasks),
         capabilities_(kernel, pmu::ForkSwitchingChild),
-        replay_(replay) {}
+        replay_(replay),
+        started_ns_(kernel->Now()) {}
 
   grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest* request,
                                v1::Capabilities* response) override;
   grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
                              v1::Session* response) override;
+  grpc::Status GetStats(grpc::ServerContext*, const v1::GetStatsRequest*,
+                        v1::DaemonStats* response) override;
   grpc::Status GetSession(grpc::ServerContext*, const v1::GetSessionRequest* request,
                           v1::Session* response) override;
   grpc::Status ListSessions(grpc::ServerContext*, const v1::ListSessionsRequest* request,
@@ -50,8 +55,10 @@ class ProfilerService final : public v1::Profiler::Service {
   pmu::Admission& admission_;
   unwind::BinaryCache& binaries_;
   SessionTable& sessions_;
+  TaskTable& tasks_;
   MachineCapabilities capabilities_;
   const bool replay_;
+  const uint64_t started_ns_;
 };
 
 }  // namespace lbrd::daemon

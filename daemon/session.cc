@@ -45,6 +45,7 @@ Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
   patient_ = source_.records->patient();
   PipelineOptions options;
   options.workers = WorkersFor(spec_.target().has_recording(), source_.cpus);
+  options.tasks = source_.tasks.get();
   pipeline_ = std::make_unique<Pipeline>(
       std::move(source_.records), source_.events,
       own_binaries_ != nullptr ? own_binaries_.get() : machine_binaries,
@@ -82,6 +83,8 @@ absl::Status Session::Begin() {
 }
 
 void Session::Ended(const absl::Status& status) {
+  // No worker runs any more. Before anybody is told that it has ended.
+  if (source_.tasks != nullptr) source_.tasks->End();
   std::vector<std::shared_ptr<SampleStream>> streams;
   {
     absl::MutexLock lock(&mutex_);
@@ -118,6 +121,11 @@ void Session::Stop() {
 bool Session::ended() const {
   absl::MutexLock lock(&mutex_);
   return state_ == v1::SESSION_STATE_STOPPED || state_ == v1::SESSION_STATE_FAILED;
+}
+
+v1::SessionState Session::state() const {
+  absl::MutexLock lock(&mutex_);
+  return state_;
 }
 
 absl::StatusOr<std::shared_ptr<SampleStream>> Session::AddStream() {

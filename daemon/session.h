@@ -45,6 +45,7 @@ class Session : public SampleSink {
   const std::string& name() const { return name_; }
   absl::Time create_time() const { return create_time_; }
   bool ended() const;
+  v1::SessionState state() const;
   void Describe(v1::Session* out) const;
   void EncodeProfileTo(v1::Profile* out) const;
 

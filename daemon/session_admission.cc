@@ -5,27 +5,16 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "pmu/breakpoint_name.h"
+#include "pmu/proc_scan.h"
 
 namespace lbrd::daemon {
 namespace {
 
-// The thread's start, field 22 of /proc/PID/task/TID/stat, or 0. The name in field 2 may hold
-// anything, so fields are counted from its closing bracket.
-uint64_t StartTime(pmu::Kernel& kernel, const std::string& folder, int32_t tid) {
-  const absl::StatusOr<std::string> stat =
-      kernel.ReadFile(absl::StrCat(folder, "/", tid, "/stat"), 4096);
-  if (!stat.ok()) return 0;
-  const size_t name_end = stat->rfind(')');
-  if (name_end == std::string::npos) return 0;
-  const std::vector<absl::string_view> fields =
-      absl::StrSplit(absl::string_view(*stat).substr(name_end + 1), ' ', absl::SkipEmpty());
-  uint64_t start = 0;
-  if (fields.size() < 20 || !absl::SimpleAtoi(fields[19], &start)) return 0;
-  return start;
+// What tells a thread from a later one with its tid; 0: it is gone.
+uint64_t StartTime(pmu::Kernel& kernel, int32_t pid, int32_t tid) {
+  return pmu::StartTicksOf(kernel, pid, tid).value_or(0);
 }
 
 std::vector<pmu::TaskId> ThreadsOf(pmu::Kernel& kernel, int32_t pid) {
@@ -35,7 +24,7 @@ std::vector<pmu::TaskId> ThreadsOf(pmu::Kernel& kernel, int32_t pid) {
   // A process that has gone is found out, and told, by whoever opens its events.
   if (!tids.ok()) return threads;
   for (const int32_t tid : *tids) {
-    threads.push_back({.tid = tid, .start_time = StartTime(kernel, folder, tid)});
+    threads.push_back({.tid = tid, .start_time = StartTime(kernel, pid, tid)});
   }
   return threads;
 }
@@ -67,7 +56,7 @@ absl::StatusOr<Grants> AdmitEvent(pmu::Kernel& kernel, pmu::Admission& admission
       places.push_back({.task = thread});
     }
   } else if (const std::optional<int32_t> tid = claim.target.tid; tid.has_value()) {
-    const uint64_t start = StartTime(kernel, absl::StrCat("/proc/", *tid, "/task"), *tid);
+    const uint64_t start = StartTime(kernel, *tid, *tid);
     places.push_back({.task = pmu::TaskId{.tid = *tid, .start_time = start}});
   } else if (claim.target.cpus.empty()) {
     places.push_back({.cpu = pmu::kEveryCpu});

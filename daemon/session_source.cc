@@ -92,24 +92,47 @@ absl::StatusOr<pmu::EventTarget> EventTargetOf(const v1::Target& target) {
   return out;
 }
 
+SessionTasks::Scope ScopeOf(const pmu::EventTarget& target) {
+  if (target.pid.has_value()) return SessionTasks::Scope::kProcess;
+  if (target.tid.has_value()) return SessionTasks::Scope::kThread;
+  return SessionTasks::Scope::kEveryTask;
+}
+
+// The threads that a session of the target has contexts of, among those found.
+std::vector<RunningTask> TasksOf(const pmu::EventTarget& target, const pmu::StartClock& clock,
+                                 std::vector<pmu::RunningThread> threads) {
+  std::vector<RunningTask> tasks;
+  for (pmu::RunningThread& thread : threads) {
+    if (target.tid.has_value() && thread.tid != *target.tid) continue;
+    tasks.push_back({.identity = {.tid = thread.tid,
+                                  .tgid = thread.pid,
+                                  .start_ns = clock.ToNs(thread.start_ticks)},
+                     .comm = std::move(thread.comm)});
+  }
+  return tasks;
+}
+
 // Tells of the processes that run already and that the target has to do with.
 absl::Status ScanTarget(pmu::Kernel& kernel, const pmu::EventTarget& target,
-                        pmu::RecordWriter* known) {
+                        pmu::RecordWriter* known, std::vector<pmu::RunningThread>* threads) {
   if (target.pid.has_value() || target.tid.has_value()) {
     const int32_t pid =
         target.pid.has_value() ? *target.pid : pmu::GroupLeaderOf(kernel, *target.tid);
     // It may have ended already; its samples are still worth having.
-    pmu::ScanProcess(kernel, pid, known).IgnoreError();
+    pmu::ScanProcess(kernel, pid, known, threads).IgnoreError();
     return absl::OkStatus();
   }
   const absl::StatusOr<std::vector<int32_t>> pids = kernel.ListNumbers("/proc");
   if (!pids.ok()) return pids.status();
-  for (const int32_t pid : *pids) pmu::ScanProcess(kernel, pid, known).IgnoreError();
+  for (const int32_t pid : *pids) {
+    pmu::ScanProcess(kernel, pid, known, threads).IgnoreError();
+  }
   return absl::OkStatus();
 }
 
 absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admission,
-                                       const std::string& name, const v1::SessionSpec& spec) {
+                                       const std::string& name, const v1::SessionSpec& spec,
+                                       TaskTable* table) {
   const absl::StatusOr<pmu::EventTarget> asked = EventTargetOf(spec.target());
   if (!asked.ok()) return asked.status();
   const pmu::EventTarget& target = *asked;
@@ -153,17 +176,26 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
         absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
   }
   pmu::EventSet* events = set->get();
-  source.begin = [&kernel, events, target](pmu::RecordWriter* known) -> absl::Status {
+  source.tasks = std::make_unique<SessionTasks>(table, ScopeOf(target));
+  SessionTasks* tasks = source.tasks.get();
+  source.begin = [&kernel, events, tasks, target](pmu::RecordWriter* known) -> absl::Status {
     // Changes are recorded before the present is looked at, so that nothing falls in between.
     if (absl::Status started = events->StartSideBand(); !started.ok()) return started;
-    if (absl::Status scanned = ScanTarget(kernel, target, known); !scanned.ok()) return scanned;
+    std::vector<pmu::RunningThread> threads;
+    if (absl::Status scanned = ScanTarget(kernel, target, known, &threads); !scanned.ok()) {
+      return scanned;
+    }
+    const std::vector<RunningTask> running =
+        TasksOf(target, pmu::StartClock(kernel), std::move(threads));
+    if (absl::Status kept = tasks->Begin(running); !kept.ok()) return kept;
     return events->StartSampling();
   };
   source.records = *std::move(set);
   return source;
 }
 
-absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::SessionSpec& spec) {
+absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::SessionSpec& spec,
+                                            TaskTable* table) {
   const std::string& path = spec.target().recording().path();
   absl::StatusOr<std::unique_ptr<pmu::PerfData>> data = pmu::PerfData::Open(path);
   if (!data.ok()) return data.status();
@@ -208,7 +240,8 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
   }
   for (const std::string& note : info.notes) source.notes.push_back(note);
   source.files = std::make_unique<RecordingFiles>(path, info.build_ids);
-  source.begin = [](pmu::RecordWriter*) { return absl::OkStatus(); };
+  source.tasks = std::make_unique<SessionTasks>(table, SessionTasks::Scope::kRecording);
+  source.begin = [tasks = source.tasks.get()](pmu::RecordWriter*) { return tasks->Begin({}); };
   source.progress = [recording = data->get()] {
     return std::make_pair(recording->bytes_read(), recording->bytes_total());
   };
@@ -308,9 +341,9 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
 
 absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admission& admission,
                                                 const std::string& name,
-                                                const v1::SessionSpec& spec) {
-  return spec.target().has_recording() ? OpenRecording(kernel, spec)
-                                       : OpenLive(kernel, admission, name, spec);
+                                                const v1::SessionSpec& spec, TaskTable* tasks) {
+  return spec.target().has_recording() ? OpenRecording(kernel, spec, tasks)
+                                       : OpenLive(kernel, admission, name, spec, tasks);
 }
 
 }  // namespace lbrd::daemon

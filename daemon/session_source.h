@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "daemon/kernel_names.h"
 #include "daemon/session_admission.h"
+#include "daemon/session_tasks.h"
 #include "daemon/worker.h"
 #include "lbrd/v1/session.pb.h"
 #include "pmu/admission.h"
@@ -32,6 +33,8 @@ struct SessionSource {
   // Files of a recording are its own; null: the machine's.
   std::unique_ptr<unwind::FileSource> files;
   uint32_t cpus = 0;
+  // Its part in the daemon's task table, begun by begin(); null: none.
+  std::unique_ptr<SessionTasks> tasks;
   // Lets the flow begin. *known: what is to be known before the first record.
   std::function<absl::Status(pmu::RecordWriter* known)> begin;
   // Bytes read and in all, where that can be told.
@@ -41,11 +44,12 @@ struct SessionSource {
 // The spec with its defaults filled in, or what is wrong with it.
 absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay);
 
-// Opens what a (checked) spec asks for, for the session `name`; nothing is counted yet. `kernel`
-// and `admission` must outlive the source.
+// Opens what a (checked) spec asks for, for the session `name`; nothing is counted yet. `kernel`,
+// `admission` and `tasks` must outlive the source; `tasks`: nullptr where nobody keeps contexts.
 absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admission& admission,
                                                 const std::string& name,
-                                                const v1::SessionSpec& spec);
+                                                const v1::SessionSpec& spec,
+                                                TaskTable* tasks = nullptr);
 
 v1::StackMode ProtoMode(pmu::StackSource source);
 

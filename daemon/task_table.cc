@@ -355,6 +355,16 @@ void TaskTable::ForgetUnused() {
   });
 }
 
+void TaskTable::BeginFeeding() {
+  absl::MutexLock lock(&feeders_mutex_);
+  ++feeders_;
+}
+
+void TaskTable::EndFeeding() {
+  absl::MutexLock lock(&feeders_mutex_);
+  if (--feeders_ == 0) ForgetUnused();
+}
+
 TaskTableStats TaskTable::stats() const {
   return {.tasks = tasks_.load(std::memory_order_relaxed),
           .contexts = pool_.live(),
@@ -362,7 +372,8 @@ TaskTableStats TaskTable::stats() const {
           .pool_bytes = pool_.max_bytes(),
           .global_users = global_users_.load(std::memory_order_acquire),
           .slots_walked = slots_walked_.load(std::memory_order_relaxed),
-          .refused = pool_.refused()};
+          .refused = pool_.refused(),
+          .unknown = unknown_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace lbrd::daemon

@@ -7,9 +7,10 @@
 // docs/design/ task-context.md has the protocol and why it is right; the letters are those of
 // task_table.cc.
 //
-// The duty of who feeds it: AttachGlobal() first, then Add() what runs already (from /proc), since
-// what is forked in between is recorded. All that is told may be told again, by sessions that work
-// at their own pace: the same task is added once, and exits once.
+// The duty of who feeds it (daemon/session_tasks): BeginFeeding(); when forks are recorded, Add()
+// and Fork() what runs already (from /proc) and AttachGlobal(); then what the records tell;
+// EndFeeding(). All that is told may be told again, by sessions that work at their own pace: the
+// same task is added once, and exits once.
 //
 // A task is known by its tid and when it started. The kernel says the latter in two ways, exactly
 // in a fork's record and in ticks of 10 ms in /proc; two start times of one tid closer than
@@ -73,6 +74,7 @@ struct TaskTableStats {
   size_t global_users = 0;
   uint64_t slots_walked = 0;  // by all AttachGlobal()
   uint64_t refused = 0;       // allocations: each a task whose history stays unknown, or an error
+  uint64_t unknown = 0;       // samples without a context
 };
 
 class TaskTable {
@@ -110,6 +112,10 @@ class TaskTable {
   void DetachGlobal();
   // Forgets the tasks without a context: nobody will be told of their exit.
   void ForgetUnused();
+  // Around all that one session tells. After the last one's end nobody is told of exits any more,
+  // and ForgetUnused() is done; a first one that begins meanwhile waits for that.
+  void BeginFeeding();
+  void EndFeeding();
 
   // The context of the task that had this tid at `time_ns`, valid under the lock; nullptr: it has
   // none, its history is unknown.
@@ -118,6 +124,9 @@ class TaskTable {
     return slot == nullptr ? nullptr : slot->context.load(std::memory_order_acquire);
   }
   std::optional<TaskRef> FindTask(int32_t tid, uint64_t time_ns) const;
+
+  // A sample's context was looked up in vain.
+  void CountUnknown() { unknown_.fetch_add(1, std::memory_order_relaxed); }
 
   TaskTableStats stats() const;
   TaskContextPool& pool() { return pool_; }
@@ -179,6 +188,10 @@ class TaskTable {
   std::array<Stripe, kStripes> stripes_;
   std::atomic<size_t> tasks_ = 0;
   std::atomic<uint64_t> slots_walked_ = 0;
+  std::atomic<uint64_t> unknown_ = 0;
+
+  absl::Mutex feeders_mutex_;  // before the stripes'
+  size_t feeders_ ABSL_GUARDED_BY(feeders_mutex_) = 0;
 
   // True from before AttachGlobal() walks until before DetachGlobal() does. Written under the lock
   // for writing; a fork that saw it true under the lock for reading gives its child a context

@@ -15,9 +15,10 @@ constexpr size_t kDeliverSamples = 256;
 
 Worker::Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
                const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
-               SampleSink* sink)
+               SampleSink* sink, SessionTasks* tasks)
     : events_(*events),
       sink_(sink),
+      tasks_(tasks),
       processes_(binaries),
       resolver_(binaries->rule_tables()),
       intern_(kernel, kernel_symbols_missing) {}
@@ -41,14 +42,18 @@ void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
     if (header->type == PERF_RECORD_SAMPLE) ++undecodable_samples_;
     return;
   }
+  // What is made here is known to the session, or for one worker only.
+  SessionTasks* const tasks = event == kMadeHere ? nullptr : tasks_;
   if (const auto* sample = std::get_if<pmu::SampleRecord>(&*decoded)) {
     HandleSample(*sample, event);
   } else if (const auto* mmap = std::get_if<pmu::MmapRecord>(&*decoded)) {
     processes_.Apply(*mmap);
   } else if (const auto* comm = std::get_if<pmu::CommRecord>(&*decoded)) {
     processes_.Apply(*comm);
+    if (tasks != nullptr) tasks->Apply(*comm);
   } else if (const auto* task = std::get_if<pmu::TaskRecord>(&*decoded)) {
     processes_.Apply(*task);
+    if (tasks != nullptr) tasks->Apply(*task);
   } else if (const auto* answer = std::get_if<pmu::CallchainDeferredRecord>(&*decoded)) {
     HandleAnswer(*answer);
   }
@@ -57,6 +62,7 @@ void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
 void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event) {
   const WorkerEvent& how = events_[event];
   now_ns_ = std::max(now_ns_, record.who.time);
+  if (tasks_ != nullptr) tasks_->Apply(record, how.resolve.lbr_call_stack);
   const unwind::Process& process = processes_.Get(record.who.pid);
   current_.time_ns = record.who.time;
   current_.weight = record.period != 0 ? record.period : std::max<uint64_t>(how.fixed_period, 1);

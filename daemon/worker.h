@@ -13,6 +13,7 @@
 #include "daemon/deferred_samples.h"
 #include "daemon/record_queue.h"
 #include "daemon/sample.h"
+#include "daemon/session_tasks.h"
 #include "daemon/stack_intern.h"
 #include "pmu/record_source.h"
 #include "unwind/process_table.h"
@@ -39,10 +40,10 @@ struct WorkerEvent {
 
 class Worker {
  public:
-  // Borrows everything.
+  // Borrows everything. `tasks`: nullptr where nobody keeps contexts.
   Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
          const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
-         SampleSink* sink);
+         SampleSink* sink, SessionTasks* tasks = nullptr);
 
   RecordQueue& queue() { return queue_; }
   // Works until the queue is closed and empty.
@@ -61,6 +62,7 @@ class Worker {
 
   const std::vector<WorkerEvent>& events_;
   SampleSink* const sink_;
+  SessionTasks* const tasks_;
   RecordQueue queue_;
   unwind::ProcessTable processes_;
   unwind::StackResolver resolver_;

@@ -13,6 +13,9 @@ namespace {
 // 65,530 mappings (the kernel's default limit) of a long path each.
 constexpr uint64_t kMaxMapsBytes = uint64_t{32} << 20;
 
+// /proc counts in USER_HZ, which is 100 on every architecture here.
+constexpr uint64_t kTickNs = 10'000'000;
+
 // Cuts the text before the next blank off `rest`, and the blanks after it.
 absl::string_view TakeField(absl::string_view* rest) {
   const size_t end = std::min(rest->find(' '), rest->size());
@@ -64,7 +67,38 @@ int32_t GroupLeaderOf(Kernel& kernel, int32_t tid) {
   return tid;
 }
 
-absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out) {
+std::optional<uint64_t> StartTicksOf(Kernel& kernel, int32_t pid, int32_t tid) {
+  const absl::StatusOr<std::string> stat =
+      kernel.ReadFile(absl::StrCat("/proc/", pid, "/task/", tid, "/stat"), 4096);
+  if (!stat.ok()) return std::nullopt;
+  // The name in field 2 may hold anything, so fields are counted from its closing bracket.
+  const size_t name_end = stat->rfind(')');
+  if (name_end == std::string::npos) return std::nullopt;
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(*stat).substr(name_end + 1), ' ', absl::SkipEmpty());
+  uint64_t ticks = 0;
+  if (fields.size() < 20 || !absl::SimpleAtoi(fields[19], &ticks)) return std::nullopt;
+  return ticks;
+}
+
+StartClock::StartClock(Kernel& kernel) {
+  const absl::StatusOr<std::string> text = kernel.ReadFile("/proc/uptime", 256);
+  if (!text.ok()) return;
+  double uptime_s = 0;
+  if (!absl::SimpleAtod(text->substr(0, text->find(' ')), &uptime_s)) return;
+  const auto uptime_ns = static_cast<uint64_t>(uptime_s * 1e9);
+  const uint64_t now_ns = kernel.Now();
+  // /proc/uptime is cut to 10 ms too. Less than that: it was never suspended.
+  if (uptime_ns > now_ns + kTickNs) suspended_ns_ = uptime_ns - now_ns + kTickNs;
+}
+
+uint64_t StartClock::ToNs(uint64_t ticks) const {
+  const uint64_t since_boot_ns = ticks > UINT64_MAX / kTickNs ? UINT64_MAX : ticks * kTickNs;
+  return since_boot_ns > suspended_ns_ ? since_boot_ns - suspended_ns_ : 0;
+}
+
+absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out,
+                         std::vector<RunningThread>* threads) {
   const std::string folder = absl::StrCat("/proc/", pid);
   const absl::StatusOr<std::vector<int32_t>> tids = kernel.ListNumbers(folder + "/task");
   if (!tids.ok()) return tids.status();
@@ -72,7 +106,12 @@ absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out) {
     const absl::StatusOr<std::string> comm =
         kernel.ReadFile(absl::StrCat(folder, "/task/", tid, "/comm"), 64);
     if (!comm.ok()) continue;  // the thread left
-    out->Comm(pid, tid, absl::StripTrailingAsciiWhitespace(*comm));
+    const absl::string_view name = absl::StripTrailingAsciiWhitespace(*comm);
+    out->Comm(pid, tid, name);
+    if (threads == nullptr) continue;
+    const std::optional<uint64_t> start = StartTicksOf(kernel, pid, tid);
+    if (!start.has_value()) continue;
+    threads->push_back({.pid = pid, .tid = tid, .start_ticks = *start, .comm = std::string(name)});
   }
   const absl::StatusOr<std::string> maps = kernel.ReadFile(folder + "/maps", kMaxMapsBytes);
   if (!maps.ok()) return maps.status();

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "pmu/kernel.h"
@@ -27,9 +30,34 @@ bool ParseProcMapping(absl::string_view line, ProcMapping* out);
 // The process of a thread; the thread itself if it is gone.
 int32_t GroupLeaderOf(Kernel& kernel, int32_t tid);
 
-// Appends the names of the process's threads and its executable mappings. Call it after the events
+// When the thread started, in clock ticks (of 10 ms) since boot, field 22 of its stat: what tells it
+// from a later one with its tid. nullopt: it is gone.
+std::optional<uint64_t> StartTicksOf(Kernel& kernel, int32_t pid, int32_t tid);
+
+// Start times of /proc on the clock of the records, which stands still while the machine is
+// suspended: up to 20 ms early, never late.
+class StartClock {
+ public:
+  explicit StartClock(Kernel& kernel);
+  uint64_t ToNs(uint64_t ticks) const;
+
+ private:
+  uint64_t suspended_ns_ = 0;
+};
+
+// A thread that ran already.
+struct RunningThread {
+  int32_t pid = -1;
+  int32_t tid = -1;
+  uint64_t start_ticks = 0;
+  std::string comm;
+};
+
+// Appends the names of the process's threads and its executable mappings, and to `threads`, unless
+// it is nullptr, the threads. Call it after the events
 // were enabled: what changes meanwhile comes as a record as well, and those are applied later.
 // kNotFound: the process left.
-absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out);
+absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out,
+                         std::vector<RunningThread>* threads = nullptr);
 
 }  // namespace lbrd::pmu

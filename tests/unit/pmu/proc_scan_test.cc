@@ -113,6 +113,49 @@ TEST(ScanProcess, TellsNamesAndExecutableMappings) {
                         "50 403000+1000 0 0:0:0 //anon"));
 }
 
+TEST(ScanProcess, TellsThreadsAndWhenTheyStarted) {
+  FakeKernel kernel;
+  kernel.folders["/proc/50/task"] = {50, 51, 52};
+  for (const int tid : {50, 51, 52}) {
+    kernel.files[absl::StrCat("/proc/50/task/", tid, "/comm")] = absl::StrCat("t", tid, "\n");
+  }
+  // A name that tries to look like the fields after it.
+  kernel.files["/proc/50/task/50/stat"] =
+      "50 (a ) b 1 2) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1000 20 21\n";
+  kernel.files["/proc/50/task/51/stat"] = "51 (x) S 1 2 3\n";  // 52 leaves in between
+  kernel.files["/proc/50/maps"] = "";
+  RecordWriter writer;
+  std::vector<RunningThread> threads;
+  ASSERT_TRUE(ScanProcess(kernel, 50, &writer, &threads).ok());
+  ASSERT_EQ(threads.size(), 1u);
+  EXPECT_EQ(threads[0].pid, 50);
+  EXPECT_EQ(threads[0].tid, 50);
+  EXPECT_EQ(threads[0].start_ticks, 1000u);
+  EXPECT_EQ(threads[0].comm, "t50");
+  EXPECT_EQ(StartTicksOf(kernel, 50, 51), std::nullopt);
+  EXPECT_EQ(StartTicksOf(kernel, 50, 52), std::nullopt);
+}
+
+TEST(StartClock, IsTheRecordsAlsoWhereTheMachineWasSuspended) {
+  FakeKernel kernel;
+  EXPECT_EQ(StartClock(kernel).ToNs(150), 1'500'000'000u);  // no /proc/uptime
+  const uint64_t now = kernel.Now();
+  const auto uptime = [&kernel](uint64_t ns) {
+    kernel.files["/proc/uptime"] = absl::StrCat(
+        ns / 1'000'000'000, ".", absl::Dec(ns / 10'000'000 % 100, absl::kZeroPad2), " 17.00\n");
+  };
+  uptime(now);
+  EXPECT_EQ(StartClock(kernel).ToNs(150), 1'500'000'000u);
+  // An hour asleep: what started 1 s after boot on the clock of records, up to 20 ms early.
+  constexpr uint64_t kHour = 3'600'000'000'000;
+  uptime(now + kHour);
+  const uint64_t start = StartClock(kernel).ToNs(360'100);
+  EXPECT_LE(start, 1'000'000'000u);
+  EXPECT_GE(start, 980'000'000u);
+  EXPECT_EQ(StartClock(kernel).ToNs(100), 0u) << "not before boot";
+  EXPECT_GT(StartClock(kernel).ToNs(UINT64_MAX), start);
+}
+
 TEST(ScanProcess, KnowsNoProcessThatLeft) {
   FakeKernel kernel;
   RecordWriter writer;

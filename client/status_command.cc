@@ -1,0 +1,59 @@
+// lbrctl status: how the daemon itself is.
+
+#include <google/protobuf/util/json_util.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "client/client.h"
+#include "client/commands.h"
+#include "client/output.h"
+#include "client/status_view.h"
+
+namespace lbrd::client {
+namespace {
+
+absl::Status Status(const Common& common, bool json) {
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  const absl::StatusOr<v1::DaemonStats> stats = client->GetStats();
+  if (!stats.ok()) return stats.status();
+  std::string text;
+  if (json) {
+    google::protobuf::util::JsonPrintOptions options;
+    options.add_whitespace = true;
+    options.always_print_primitive_fields = true;
+    options.preserve_proto_field_names = true;
+    if (!google::protobuf::util::MessageToJsonString(*stats, &text, options).ok()) {
+      return absl::InternalError("the figures cannot be written as JSON");
+    }
+  } else {
+    text = RenderStatus(*stats);
+  }
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return CloseOutput(stdout, "standard output");
+}
+
+}  // namespace
+
+void AddStatusCommand(CLI::App& app, const Common& common, Action* action) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App* command =
+      app.add_subcommand("status", "how the daemon itself is: sessions, contexts, memory");
+  command->add_flag("--json", *json, "all figures as JSON, exactly");
+  command->footer(
+      "A context is what the daemon remembers of a thread between two of its samples. While a\n"
+      "session samples the machine (-a, -C, --cgroup, --uid) every thread has one; sessions of a\n"
+      "process or a thread (-p, -t) have those of their threads. Without sessions there are none.\n"
+      "  contexts refused   for want of memory: those threads' samples are shown all the same\n"
+      "  unknown histories  samples of threads without a context: they are seen as they are,\n"
+      "                     never with another thread's history\n"
+      "Examples:\n"
+      "  lbrctl status\n"
+      "  lbrctl status --json | jq .contexts");
+  command->callback(
+      [json, &common, action] { *action = [json, &common] { return Status(common, *json); }; });
+}
+
+}  // namespace lbrd::client

@@ -1,0 +1,72 @@
+#include "client/status_view.h"
+
+#include <initializer_list>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/figures.h"
+#include "client/utf8.h"
+
+namespace lbrd::client {
+namespace {
+
+std::string SessionsText(const v1::DaemonStats& stats) {
+  std::vector<std::string> parts;
+  for (const auto& [count, state] : std::initializer_list<std::pair<uint32_t, const char*>>{
+           {stats.sessions_running(), "running"},
+           {stats.sessions_waiting(), "waiting"},
+           {stats.sessions_stopped(), "stopped"},
+           {stats.sessions_failed(), "failed"}}) {
+    if (count != 0) parts.push_back(absl::StrCat(FormatCount(count), " ", state));
+  }
+  return parts.empty() ? "none" : absl::StrJoin(parts, ", ");
+}
+
+// "872 B", "1.5 KiB", "12.0 MiB".
+std::string BytesText(uint64_t bytes) {
+  if (bytes < 1024) return absl::StrCat(bytes, " B");
+  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  // What would be shown as 1024.0 is one of the next unit.
+  while (value >= 1023.95 && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  return absl::StrFormat("%.1f %s", value, kUnits[unit]);
+}
+
+std::string ContextsText(const v1::DaemonStats& stats) {
+  std::string text =
+      absl::StrCat(FormatCount(stats.contexts()), " of ", FormatCountOf(stats.tasks(), "thread"));
+  if (stats.global_users() != 0) {
+    absl::StrAppend(&text, "; ", FormatCountOf(stats.global_users(), "session"), " of all threads");
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string RenderStatus(const v1::DaemonStats& stats) {
+  std::string text;
+  const auto line = [&text](const char* name, const std::string& value) {
+    absl::StrAppendFormat(&text, "%-18s  %s\n", name, value);
+  };
+  line("lbrd",
+       absl::StrCat(PrintableText(stats.version()), ", up ", FormatDuration(stats.uptime())));
+  line("sessions", SessionsText(stats));
+  line("contexts", ContextsText(stats));
+  line("context memory",
+       absl::StrCat(BytesText(stats.context_bytes()), ", at most ", BytesText(stats.pool_bytes())));
+  line("contexts refused", FormatCount(stats.contexts_refused()));
+  line("unknown histories", FormatCountOf(stats.lookups_without_context(), "sample"));
+  line("unwinding tables", BytesText(stats.rule_table_bytes()));
+  line("resident memory", BytesText(stats.resident_bytes()));
+  return text;
+}
+
+}  // namespace lbrd::client

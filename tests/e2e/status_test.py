@@ -1,0 +1,114 @@
+"""lbrctl status: contexts come with sessions and their threads, and go with them."""
+
+import json
+import os
+import pathlib
+import time
+import unittest
+
+from lbrd_fixture import Daemon, Demo, LBRCTL, main, require_root, run
+
+
+PATIENCE = 120  # seconds: what takes longer hangs, however busy the machine is
+
+
+def threads():
+    """How many threads the machine has."""
+    count = 0
+    for process in pathlib.Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                count += len(os.listdir(process / "task"))
+            except OSError:
+                pass  # it has exited
+    return count
+
+
+def status(daemon):
+    done = daemon.lbrctl("status", "--json")
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    stats = json.loads(done.stdout)
+    # 64-bit figures are text in JSON.
+    return {name: int(value) for name, value in stats.items()
+            if isinstance(value, int) or str(value).isdigit()}
+
+
+class Status(unittest.TestCase):
+    def wait_for(self, daemon, what):
+        end = time.time() + PATIENCE
+        while not what(stats := status(daemon)):
+            if time.time() > end:
+                self.fail(f"waited in vain; at last {stats}, {threads()} threads")
+            time.sleep(0.2)
+        return stats
+
+    def start(self, daemon, *args):
+        started = daemon.lbrctl("start", *args)
+        self.assertEqual(started.returncode, 0, started.stderr)
+
+    def stop(self, daemon, name):
+        stopped = daemon.lbrctl("-q", "stop", name)
+        self.assertEqual(stopped.returncode, 0, stopped.stderr)
+
+    def test_contexts_of_the_machine_and_of_a_process(self):
+        with Daemon() as daemon, Demo("--children", "off") as demo:
+            idle = status(daemon)
+            self.assertEqual((idle["contexts"], idle["tasks"], idle["global_users"]), (0, 0, 0))
+            self.assertGreater(idle["resident_bytes"], 1 << 20)
+
+            self.start(daemon, "one", "-p", demo.pid, "-F", "99")
+            self.wait_for(daemon, lambda now: now["contexts"] == len(
+                os.listdir(f"/proc/{demo.pid}/task")))
+
+            # Threads come and go meanwhile.
+            self.start(daemon, "all", "-a", "-F", "99")
+            self.start(daemon, "again", "-a", "-F", "99")
+            now = self.wait_for(daemon, lambda now: abs(now["contexts"] - threads()) <= max(
+                10, threads() // 10))
+            self.assertEqual(now["global_users"], 2)
+            self.assertEqual(now["sessions_running"], 3)
+            self.assertEqual(now["contexts_refused"], 0)
+            self.assertGreater(now["context_bytes"], 500 * now["contexts"])
+
+            self.stop(daemon, "all")
+            self.assertEqual(status(daemon)["global_users"], 1)
+            self.stop(daemon, "again")
+            self.wait_for(daemon, lambda now: now["contexts"] == len(
+                os.listdir(f"/proc/{demo.pid}/task")))
+            self.stop(daemon, "one")
+            left = status(daemon)
+            self.assertEqual((left["contexts"], left["tasks"], left["global_users"]), (0, 0, 0))
+            # What was retired is freed after a grace period.
+            self.wait_for(daemon, lambda now: now["context_bytes"] == 0)
+
+    def test_a_target_that_ends_takes_its_contexts_along(self):
+        with Daemon() as daemon:
+            with Demo() as demo:
+                self.start(daemon, "one", "-p", demo.pid)
+                self.assertGreater(status(daemon)["contexts"], 0)
+            self.wait_for(daemon, lambda now: now["sessions_stopped"] == 1)
+            self.assertEqual(status(daemon)["contexts"], 0)
+
+    def test_the_table_fits_a_terminal(self):
+        with Daemon() as daemon:
+            shown = daemon.lbrctl("status")
+            self.assertEqual(shown.returncode, 0, shown.stderr)
+            for name in ("lbrd", "sessions", "contexts", "unknown histories", "resident memory"):
+                self.assertRegex(shown.stdout, rf"(?m)^{name} +\S")
+            for line in shown.stdout.splitlines():
+                self.assertLessEqual(len(line), 80, line)
+
+    def test_help_teaches_and_a_missing_daemon_is_told(self):
+        text = run(LBRCTL, "status", "--help").stdout
+        self.assertIn("A context is", text)
+        self.assertIn("lbrctl status --json", text)
+        nobody = run(LBRCTL, "--socket", "/nowhere/lbrd.sock", "status")
+        self.assertEqual(nobody.returncode, 1)
+        self.assertIn("/nowhere/lbrd.sock", nobody.stderr)
+        self.assertEqual(nobody.stdout, "")
+
+
+if __name__ == "__main__":
+    require_root()
+    main()

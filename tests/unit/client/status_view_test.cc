@@ -1,0 +1,66 @@
+#include "client/status_view.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_split.h"
+#include "client/utf8.h"
+
+namespace lbrd::client {
+namespace {
+
+TEST(RenderStatus, AlignsTheFigures) {
+  v1::DaemonStats stats;
+  stats.set_version("0.1.0");
+  stats.mutable_uptime()->set_seconds(7200);
+  stats.set_sessions_running(2);
+  stats.set_sessions_stopped(1);
+  stats.set_tasks(1234);
+  stats.set_contexts(1230);
+  stats.set_global_users(1);
+  stats.set_context_bytes(872);
+  stats.set_pool_bytes(872u << 20);
+  stats.set_contexts_refused(0);
+  stats.set_lookups_without_context(1);
+  stats.set_rule_table_bytes(1536);
+  stats.set_resident_bytes((uint64_t{1} << 30) - 1);
+  EXPECT_EQ(RenderStatus(stats),
+            "lbrd                0.1.0, up 2 h 00 min\n"
+            "sessions            2 running, 1 stopped\n"
+            "contexts            1,230 of 1,234 threads; 1 session of all threads\n"
+            "context memory      872 B, at most 872.0 MiB\n"
+            "contexts refused    0\n"
+            "unknown histories   1 sample\n"
+            "unwinding tables    1.5 KiB\n"
+            "resident memory     1.0 GiB\n");
+}
+
+TEST(RenderStatus, OfADaemonThatDoesNothing) {
+  const std::string text = RenderStatus(v1::DaemonStats());
+  EXPECT_NE(text.find("sessions            none\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("contexts            0 of 0 threads\n"), std::string::npos) << text;
+}
+
+TEST(RenderStatus, FitsATerminalAtItsLargest) {
+  v1::DaemonStats stats;
+  stats.set_version("10.20.30-rc1");
+  stats.mutable_uptime()->set_seconds(uint64_t{1} << 32);
+  stats.set_sessions_running(64);
+  stats.set_sessions_waiting(64);
+  stats.set_sessions_stopped(64);
+  stats.set_sessions_failed(64);
+  stats.set_tasks(4u << 20);
+  stats.set_contexts(4u << 20);
+  stats.set_global_users(64);
+  for (const auto set :
+       {&v1::DaemonStats::set_context_bytes, &v1::DaemonStats::set_pool_bytes,
+        &v1::DaemonStats::set_contexts_refused, &v1::DaemonStats::set_lookups_without_context,
+        &v1::DaemonStats::set_rule_table_bytes, &v1::DaemonStats::set_resident_bytes}) {
+    (stats.*set)(UINT64_MAX);
+  }
+  for (const absl::string_view line : absl::StrSplit(RenderStatus(stats), '\n')) {
+    EXPECT_LE(TextCells(line), 80u) << line;
+  }
+}
+
+}  // namespace
+}  // namespace lbrd::client
