@@ -30,8 +30,8 @@ bool ParseProcMapping(absl::string_view line, ProcMapping* out);
 // The process of a thread; the thread itself if it is gone.
 int32_t GroupLeaderOf(Kernel& kernel, int32_t tid);
 
-// When the thread started, in clock ticks (of 10 ms) since boot, field 22 of its stat: what tells it
-// from a later one with its tid. nullopt: it is gone.
+// When the thread started, in clock ticks (of 10 ms) since boot, field 22 of its stat: what tells
+// it from a later one with its tid. nullopt: it is gone.
 std::optional<uint64_t> StartTicksOf(Kernel& kernel, int32_t pid, int32_t tid);
 
 // Start times of /proc on the clock of the records, which stands still while the machine is
