@@ -6,7 +6,8 @@
 The session must have ended by itself, as it was to; its account must balance; CPUs must really have
 gone off and on, and processes forked. Its gaps must be told: no more than CPUs went off; the first 64
 one by one, each after the one before it of the same CPU; and the time of all of them together must
-be what the events were not enabled, of CPUs x time, but for --percent.
+be what the events were not enabled, of CPUs x time, but for --percent (a session's running time
+ends when its last record is read, some time after its events have stopped).
 """
 
 import argparse
@@ -48,7 +49,23 @@ def gap_problems(session, offs, percent):
                f"+ gaps {away:.1f} s = {enabled + away:.1f} s")
 
 
-def problems(session, text, toggles, forks, percent=2):
+def by_lbr(session):
+    """(user stacks whose oldest frame is LBR's, user stacks)"""
+    sources = {c["name"]: int(c["value"]) for c in session["stats"].get("stacks_by_source", [])}
+    return sources.get("lbr", 0), int(session["stats"].get("user_samples", 0))
+
+
+def lbr_problems(session):
+    modes = {event["stack_mode"] for event in session["events"] if not event.get("side_band")}
+    if modes != {"STACK_MODE_LBR"}:
+        yield f"the session's stacks are {modes}"
+    lbr, users = by_lbr(session)
+    # Most CPUs went and came back early: without LBR from then on few stacks would have it.
+    if lbr * 2 < users or users == 0:
+        yield f"only {lbr} of {users} user stacks are LBR's"
+
+
+def problems(session, text, toggles, forks, percent=5):
     if "hung" in text:
         yield "the session hung"
     codes = re.findall(r"^exit code (\d+)$", text, re.M)
@@ -72,7 +89,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--title", default="")
-    parser.add_argument("--percent", type=float, default=2)
+    parser.add_argument("--percent", type=float, default=5)
+    parser.add_argument("--lbr", default="none", help="of the guest: none, arch or legacy")
     options = parser.parse_args()
     session = json.loads((options.folder / "hotplug.json").read_text())
     text = (options.folder / "hotplug.txt").read_text()
@@ -86,6 +104,9 @@ def main():
           f"{session['cpus']} CPUs for {session['running_time']};",
           ", ".join(f"{name} {stats.get(name, 0)}" for name in shown))
     wrong = list(problems(session, text, toggles, forks, options.percent))
+    if options.lbr != "none":
+        print("  user stacks by LBR: {} of {}".format(*by_lbr(session)))
+        wrong += lbr_problems(session)
     for line in wrong:
         print("  WRONG:", line)
     sys.exit(1 if wrong else 0)
