@@ -115,7 +115,7 @@ void Event::Release() {
     return;
   }
   WakePollers();
-  absl::flat_hash_set<std::shared_ptr<Event>> children;
+  Children children;
   {
     // B: pairs with A.
     absl::MutexLock lock(&child_mutex_);
@@ -210,6 +210,11 @@ EventCounts Event::Read() const {
 size_t Event::children() const {
   absl::MutexLock lock(&child_mutex_);
   return children_.size();
+}
+
+uint64_t Event::NextBirth() {
+  static std::atomic<uint64_t> births = 0;
+  return births.fetch_add(1, std::memory_order_relaxed);
 }
 
 std::vector<std::shared_ptr<Event>> Event::CopyChildren() const {

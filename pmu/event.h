@@ -29,10 +29,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "pmu/kernel.h"
@@ -141,7 +141,16 @@ class Event : public std::enable_shared_from_this<Event> {
   bool released_ ABSL_GUARDED_BY(mutex_) = false;
 
   mutable absl::Mutex child_mutex_;
-  absl::flat_hash_set<std::shared_ptr<Event>> children_ ABSL_GUARDED_BY(child_mutex_);
+  // In the order of their births, so that the same calls are made in the same order in each run.
+  struct ByBirth {
+    bool operator()(const std::shared_ptr<Event>& a, const std::shared_ptr<Event>& b) const {
+      return a->birth_ < b->birth_;
+    }
+  };
+  static uint64_t NextBirth();
+  using Children = std::set<std::shared_ptr<Event>, ByBirth>;
+  const uint64_t birth_ = NextBirth();
+  Children children_ ABSL_GUARDED_BY(child_mutex_);
   EventCounts folded_ ABSL_GUARDED_BY(child_mutex_);
 };
 
