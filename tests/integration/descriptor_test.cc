@@ -25,6 +25,7 @@
 #include "daemon/profiler_service.h"
 #include "daemon/session_table.h"
 #include "daemon/target_files.h"
+#include "daemon/task_table.h"
 #include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
 #include "pmu/record.h"
@@ -55,7 +56,7 @@ class DescriptorTest : public ::testing::Test {
   DescriptorTest()
       : admission_(pmu::DetectAdmissionLimits(kernel_)),
         binaries_(&files_),
-        service_(&kernel_, &admission_, &binaries_, &sessions_, false) {
+        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, false) {
     folder_ = std::filesystem::temp_directory_path() / absl::StrCat("lbrd-fd-", getpid());
     std::filesystem::create_directory(folder_);
     socket_ = (folder_ / "lbrd.sock").string();
@@ -105,6 +106,7 @@ class DescriptorTest : public ::testing::Test {
   pmu::Admission admission_;
   daemon::TargetFiles files_;
   unwind::BinaryCache binaries_;
+  daemon::TaskTable tasks_;  // before the sessions
   daemon::SessionTable sessions_;
   daemon::ProfilerService service_;
   std::filesystem::path folder_;
