@@ -131,8 +131,7 @@ TEST(Summary, TellsOfCpusThatWereAway) {
   gap->set_cpu(2);
   gap->set_from_ns(1'000'000'000);
   gap->set_to_ns(2'500'000'000);
-  EXPECT_THAT(RenderSummary(session, 0),
-              HasSubstr("CPUs were offline: 3 gaps, 1 min 30 s in all."));
+  EXPECT_THAT(RenderSummary(session, 0), HasSubstr("CPUs were offline: 3 gaps, 90.0 s in all."));
   gap = stats->add_gaps();
   gap->set_cpu(5);
   gap->set_from_ns(1'000'000'000);
