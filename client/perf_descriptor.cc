@@ -142,11 +142,11 @@ absl::StatusOr<std::vector<uint64_t>> PerfDescriptor::CopyRecords() const {
   if (head - tail > ring_bytes_) return absl::UnavailableError("the ring moved on; ask again");
   words.reserve((head - tail) / 8);
   for (uint64_t at = tail; at < head; at += 8) {
-    words.push_back(__atomic_load_n(&data[(at & (ring_bytes_ - 1)) / 8], __ATOMIC_RELAXED));
+    // Acquire, so that the tail is looked at again after all of them.
+    words.push_back(__atomic_load_n(&data[(at & (ring_bytes_ - 1)) / 8], __ATOMIC_ACQUIRE));
   }
   // What was copied is whole only if the kernel was not given its room meanwhile, and used it: it
   // writes no further than a ring's length past the tail.
-  __atomic_thread_fence(__ATOMIC_ACQUIRE);
   if (__atomic_load_n(&control->data_tail, __ATOMIC_ACQUIRE) != tail) {
     return absl::UnavailableError("the daemon took the records meanwhile; ask again");
   }
