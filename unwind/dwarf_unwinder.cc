@@ -210,7 +210,7 @@ DwarfUnwinder::Cached& DwarfUnwinder::CacheOf(int32_t pid, const AddressSpace& s
     if (cached->generation != space.generation()) {
       unw_flush_cache(cached->address_space, 0, 0);
       cached->thread_starts.clear();
-      }
+    }
   }
   Cached& result = *cached;
   result.generation = space.generation();

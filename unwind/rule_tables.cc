@@ -36,7 +36,7 @@ std::shared_ptr<const UnwindRules> RuleTables::Get(const std::shared_ptr<const B
     }
     slot = found->second.slot;
   }
-  absl::call_once(slot->once, [&] { Build(binary, slot); });
+  std::call_once(slot->once, [&] { Build(binary, slot); });
   return slot->rules;
 }
 

@@ -13,8 +13,8 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <mutex>
 
-#include "absl/base/call_once.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
@@ -43,7 +43,7 @@ class RuleTables {
 
  private:
   struct Slot {
-    absl::once_flag once;
+    std::once_flag once;  // not absl's: ThreadSanitizer does not see through Debian's
     std::shared_ptr<const UnwindRules> rules;
   };
   struct Entry {
