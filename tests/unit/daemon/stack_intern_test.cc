@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "no_files.h"
+
 namespace lbrd::daemon {
 namespace {
 
@@ -11,19 +13,6 @@ using unwind::FrameSource;
 using unwind::ResolvedStack;
 using unwind::StackReason;
 using unwind::StackState;
-
-// Files that are not there: binaries have a path and a reason.
-class NoFiles : public unwind::FileSource {
- public:
-  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
-      int32_t, const unwind::FileIdentity& file) override {
-    return absl::NotFoundError(file.path);
-  }
-  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(
-      int32_t, const std::string& build_id) override {
-    return absl::NotFoundError(build_id);
-  }
-};
 
 class StackInternTest : public ::testing::Test {
  protected:
