@@ -177,21 +177,6 @@ struct DwarfUnwinder::Cached {
   ~Cached() {
     if (address_space != nullptr) unw_destroy_addr_space(address_space);
   }
-  // What `ask` says of the code at `ip`, asked once. `facts` is one of the maps above.
-  template <typename Ask>
-  bool Remember(absl::flat_hash_map<uint64_t, bool>* facts, const AddressSpace& space, uint64_t ip,
-                Ask ask) {
-    if (facts->size() >= kMaxThreadStarts && !facts->contains(ip)) facts->clear();
-    const auto [known, is_new] = facts->try_emplace(ip, false);
-    if (!is_new) return known->second;
-    Context context{.space = &space, .registers = nullptr, .ip = ip};
-    unw_cursor_t cursor;
-    if (address_space == nullptr || unw_init_remote(&cursor, address_space, &context) != 0) {
-      return false;
-    }
-    known->second = ask(&cursor, &context);
-    return known->second;
-  }
   Cached(const Cached&) = delete;
   Cached& operator=(const Cached&) = delete;
 };
@@ -258,11 +243,19 @@ Verdict DwarfUnwinder::Unwind(int32_t pid, const AddressSpace& space,
 
 bool DwarfUnwinder::IsThreadStart(int32_t pid, const AddressSpace& space, uint64_t ip) {
   Cached& cached = CacheOf(pid, space);
+  absl::flat_hash_map<uint64_t, bool>& facts = cached.thread_starts;
+  if (facts.size() >= kMaxThreadStarts && !facts.contains(ip)) facts.clear();
+  const auto [known, is_new] = facts.try_emplace(ip, false);
+  if (!is_new) return known->second;
+  Context context{.space = &space, .registers = nullptr, .ip = ip};
+  unw_cursor_t cursor;
+  if (cached.address_space == nullptr ||
+      unw_init_remote(&cursor, cached.address_space, &context) != 0) {
+    return false;
+  }
   // With no stack to read, a step succeeds only where the rules say that nobody is returned to.
-  return cached.Remember(&cached.thread_starts, space, ip,
-                         [](unw_cursor_t* cursor, Context* context) {
-                           return unw_step(cursor) == 0 && !context->no_info;
-                         });
+  known->second = unw_step(&cursor) == 0 && !context.no_info;
+  return known->second;
 }
 
 }  // namespace lbrd::unwind
