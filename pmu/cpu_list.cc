@@ -14,6 +14,8 @@ absl::StatusOr<std::vector<int32_t>> ParseCpuList(absl::string_view text) {
   std::vector<int32_t> cpus;
   text = absl::StripAsciiWhitespace(text);
   if (text.empty()) return cpus;
+  // Ranges, not CPUs, are collected: a list may repeat the longest range any number of times.
+  std::vector<std::pair<int32_t, int32_t>> ranges;
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     const std::pair<absl::string_view, absl::string_view> range =
         absl::StrSplit(part, absl::MaxSplits('-', 1));
@@ -26,10 +28,13 @@ absl::StatusOr<std::vector<int32_t>> ParseCpuList(absl::string_view text) {
       return absl::InvalidArgumentError(
           absl::StrCat("'", part, "' is not a CPU or a range of CPUs such as 0-3"));
     }
-    for (int32_t cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+    ranges.emplace_back(first, last);
   }
-  std::sort(cpus.begin(), cpus.end());
-  cpus.erase(std::unique(cpus.begin(), cpus.end()), cpus.end());
+  std::sort(ranges.begin(), ranges.end());
+  int32_t next = 0;
+  for (const auto& [first, last] : ranges) {
+    for (next = std::max(next, first); next <= last; ++next) cpus.push_back(next);
+  }
   return cpus;
 }
 

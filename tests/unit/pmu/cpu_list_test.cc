@@ -30,6 +30,15 @@ TEST(CpuList, IsAscendingAndWithoutRepeats) {
   EXPECT_THAT(*cpus, ElementsAre(1, 2, 3, 4, 5));
 }
 
+// Of a megabyte that a client may send: 2^17 times the longest range are still its CPUs once.
+TEST(CpuList, ThatRepeatsTheLongestRangeCostsItOnce) {
+  std::string text = "0-65535";
+  for (int i = 0; i < (1 << 17); ++i) text += ",0-65535";
+  const auto cpus = ParseCpuList(text);
+  ASSERT_TRUE(cpus.ok()) << cpus.status();
+  EXPECT_EQ(cpus->size(), size_t{kMaxCpu} + 1);
+}
+
 TEST(CpuList, TakesTheHighestCpuAndNoHigher) {
   const auto highest = ParseCpuList("65535");
   ASSERT_TRUE(highest.ok());
