@@ -122,12 +122,7 @@ absl::Status ScanTarget(pmu::Kernel& kernel, const pmu::EventTarget& target,
     pmu::ScanProcess(kernel, pid, known, threads).IgnoreError();
     return absl::OkStatus();
   }
-  const absl::StatusOr<std::vector<int32_t>> pids = kernel.ListNumbers("/proc");
-  if (!pids.ok()) return pids.status();
-  for (const int32_t pid : *pids) {
-    pmu::ScanProcess(kernel, pid, known, threads).IgnoreError();
-  }
-  return absl::OkStatus();
+  return pmu::ScanAllProcesses(kernel, known, threads);
 }
 
 absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admission,

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "pmu/proc_scan.h"
 
 namespace lbrd::pmu {
 
@@ -155,7 +156,7 @@ void CpuTarget::Finishing() {
   gaps_.Stop(kernel.Now());
 }
 
-void CpuTarget::Follow(uint64_t now, RecordWriter*) {
+void CpuTarget::Follow(uint64_t now, RecordWriter* made) {
   if (last_look_ == 0 || !watch_.Due(now)) return;
   const absl::StatusOr<std::vector<int32_t>> online = OnlineCpus(installer_.kernel());
   if (!online.ok()) return;  // looked for again in a moment
@@ -179,11 +180,18 @@ void CpuTarget::Follow(uint64_t now, RecordWriter*) {
     if (installed.ok()) {
       gaps_.End(cpu, installer_.kernel().Now());
       away_.erase(cpu);
+      scan_due_ = true;
     } else if (!absl::IsUnavailable(installed) && !std::exchange(away.told, true)) {
       Note(cpu, installed.message());
     }
   }
   last_look_ = now;
+  if (scan_due_ && now >= next_scan_) {
+    // What cannot be listed leaves names missing, which frames without them say.
+    ScanAllProcesses(installer_.kernel(), made).IgnoreError();
+    scan_due_ = false;
+    next_scan_ = now + kScanNs;
+  }
 }
 
 void CpuTarget::Note(int32_t cpu, absl::string_view why) {

@@ -7,6 +7,9 @@
 // again it gets a new event under the same roots. Every look takes one step per CPU, so any
 // sequence of these ends; what cannot be opened stays a gap, with a note that says why.
 //
+// Nobody told of what was forked, executed or mapped on a CPU before its new event: after that /proc
+// is asked of every process, at most once a second.
+//
 // A CPU that was away between two looks is found by its side-band event, whose time_enabled stands
 // still although it is enabled: one read (an interrupt of that CPU) a second and CPU, and two when
 // the session ends.
@@ -34,6 +37,7 @@ absl::StatusOr<int> ResolveCgroup(Kernel& kernel, const std::string& path);
 class CpuTarget : public TargetEvents {
  public:
   static constexpr uint64_t kLivenessNs = 1'000'000'000;
+  static constexpr uint64_t kScanNs = 1'000'000'000;
 
   // Borrows the installer.
   CpuTarget(Installer* installer, const EventTarget& target, uint64_t ring_bytes)
@@ -84,6 +88,8 @@ class CpuTarget : public TargetEvents {
   std::vector<int32_t> not_counted_;  // hybrid: CPUs that have no such event
   uint64_t last_look_ = 0;            // 0: not started
   uint64_t next_liveness_ = 0;
+  bool scan_due_ = false;  // a CPU came back, and /proc was not asked since
+  uint64_t next_scan_ = 0;
   CpuWatch watch_;
   GapLog gaps_;
 

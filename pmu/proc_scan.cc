@@ -131,4 +131,13 @@ absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out,
   return absl::OkStatus();
 }
 
+absl::Status ScanAllProcesses(Kernel& kernel, RecordWriter* out,
+                              std::vector<RunningThread>* threads) {
+  const absl::StatusOr<std::vector<int32_t>> pids = kernel.ListNumbers("/proc");
+  if (!pids.ok()) return pids.status();
+  // One that left meanwhile has nothing to tell.
+  for (const int32_t pid : *pids) ScanProcess(kernel, pid, out, threads).IgnoreError();
+  return absl::OkStatus();
+}
+
 }  // namespace lbrd::pmu

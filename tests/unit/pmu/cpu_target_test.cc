@@ -140,6 +140,40 @@ TEST_F(CpuTargetTest, GivesACpuThatCameBackANewEvent) {
             (std::vector<uint64_t>{5 * kSecond + 1, 5 * kSecond + 2}));
 }
 
+// What was born on the CPU while nobody looked is known from /proc, asked once a second at most.
+TEST_F(CpuTargetTest, AsksProcOfProcessesWhenACpuCameBack) {
+  kernel_.folders["/proc"] = {70};
+  kernel_.folders["/proc/70/task"] = {70};
+  kernel_.files["/proc/70/task/70/comm"] = "born\n";
+  kernel_.files["/proc/70/maps"] = "1000-2000 r-xp 00000000 08:01 9 /bin/born\n";
+  const auto set = Start();
+  // The CPU goes at the first time and is back at the second: the types of the records made then.
+  const auto made = [&](uint64_t gone, uint64_t back) {
+    kernel_.files[kOnline] = "0-1";
+    ReadAt(set.get(), gone);
+    kernel_.files[kOnline] = "0-2";
+    kernel_.now = back;
+    std::vector<uint32_t> types;
+    RawRecord record;
+    while (*set->Next(&record) == ReadResult::kRecord) {
+      EXPECT_EQ(record.event, kMadeRecord);
+      EXPECT_EQ(record.who.pid, 70);
+      types.push_back(record.header->type);
+    }
+    return types;
+  };
+  const std::vector<uint32_t> told = {PERF_RECORD_COMM, PERF_RECORD_MMAP2};
+  EXPECT_EQ(made(2 * kSecond, 3 * kSecond), told);
+  EXPECT_TRUE(made(3 * kSecond + kSecond / 4, 3 * kSecond + kSecond / 2).empty());
+  // What was put off is not forgotten.
+  kernel_.now = 4 * kSecond;
+  RawRecord record;
+  ASSERT_EQ(*set->Next(&record), ReadResult::kRecord);
+  EXPECT_EQ(record.header->type, PERF_RECORD_COMM);
+  Read(set.get());
+  EXPECT_TRUE(ReadAt(set.get(), 9 * kSecond).empty());
+}
+
 TEST_F(CpuTargetTest, LooksAtMostFiveTimesASecond) {
   const auto set = Start();
   ReadAt(set.get(), 2 * kSecond);
