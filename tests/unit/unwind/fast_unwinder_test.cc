@@ -301,10 +301,11 @@ lbrd_fast_odd_rules:
   .cfi_register rip, rdx
   .fill 16, 1, 0x90
   .cfi_endproc
-  // CFA by an expression: the word that rbx points at; rbp is CFA - 8, r12 was in r13.
+  // CFA by an expression: the word that rbx points at; rbp is CFA - 8 (DW_CFA_val_offset, whose
+  // directive clang 14 lacks), r12 was in r13.
   .cfi_startproc
   .cfi_escape 0x0f, 0x03, 0x73, 0x00, 0x06
-  .cfi_val_offset rbp, -8
+  .cfi_escape 0x14, 0x06, 0x01
   .cfi_register r12, r13
   .fill 16, 1, 0x90
   .cfi_endproc
