@@ -66,6 +66,7 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("unknown histories", FormatCountOf(stats.lookups_without_context(), "sample"));
   line("unwinding tables", BytesText(stats.rule_table_bytes()));
   line("resident memory", BytesText(stats.resident_bytes()));
+  line("CPU time", FormatDuration(stats.cpu_time()));
   return text;
 }
 

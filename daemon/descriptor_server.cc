@@ -94,6 +94,13 @@ absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Listen(
   return std::unique_ptr<DescriptorServer>(new DescriptorServer(path, sessions, listener, stop));
 }
 
+absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Serve(
+    int listener, const SessionTable* sessions) {
+  const int stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (stop < 0) return absl::ErrnoToStatus(errno, "cannot serve descriptors");
+  return std::unique_ptr<DescriptorServer>(new DescriptorServer("", sessions, listener, stop));
+}
+
 DescriptorServer::DescriptorServer(std::string path, const SessionTable* sessions, int listener,
                                    int stop)
     : path_(std::move(path)), sessions_(*sessions), listener_(listener), stop_(stop) {
@@ -109,7 +116,7 @@ DescriptorServer::~DescriptorServer() {
   thread_.join();
   close(listener_);
   close(stop_);
-  unlink(path_.c_str());
+  if (!path_.empty()) unlink(path_.c_str());
 }
 
 void DescriptorServer::Run() {
@@ -120,12 +127,12 @@ void DescriptorServer::Run() {
     if (entries[0].revents == 0) continue;
     const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (client < 0) continue;
-    Serve(client);
+    ServeClient(client);
     close(client);
   }
 }
 
-void DescriptorServer::Serve(int client) const {
+void DescriptorServer::ServeClient(int client) const {
   const timeval patience = absl::ToTimeval(kPatience);
   setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));

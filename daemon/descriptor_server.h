@@ -36,16 +36,19 @@ class DescriptorServer {
   // Listens on `path`, replacing what a dead daemon left behind. Borrows the table.
   static absl::StatusOr<std::unique_ptr<DescriptorServer>> Listen(const std::string& path,
                                                                   const SessionTable* sessions);
-  // Stops listening and removes the socket.
+  // Serves a socket that somebody else made, and who removes it. Owns `listener`.
+  static absl::StatusOr<std::unique_ptr<DescriptorServer>> Serve(int listener,
+                                                                 const SessionTable* sessions);
+  // Stops listening and removes the socket, if it made it.
   ~DescriptorServer();
 
  private:
   DescriptorServer(std::string path, const SessionTable* sessions, int listener, int stop);
   void Run();
-  void Serve(int client) const;
+  void ServeClient(int client) const;
   absl::Status Answer(int client, const std::string& line) const;
 
-  const std::string path_;
+  const std::string path_;  // empty: not ours to remove
   const SessionTable& sessions_;
   const int listener_;
   const int stop_;

@@ -7,19 +7,31 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstring>
+#include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "daemon/config.h"
 #include "daemon/descriptor_server.h"
+#include "daemon/health.h"
 #include "daemon/log.h"
+#include "daemon/main_loop.h"
+#include "daemon/metrics_server.h"
+#include "daemon/metrics_text.h"
+#include "daemon/privileges.h"
 #include "daemon/profiler_service.h"
+#include "daemon/request_activity.h"
 #include "daemon/server.h"
 #include "daemon/session_table.h"
+#include "daemon/status_line.h"
+#include "daemon/systemd.h"
 #include "daemon/target_files.h"
 #include "daemon/task_table.h"
 #include "pmu/admission.h"
@@ -31,13 +43,15 @@ namespace {
 
 // A recording may tell of any number of threads.
 constexpr size_t kReplayContexts = size_t{1} << 16;
-constexpr char kDefaultSocket[] = "/run/lbrd/lbrd.sock";
 
+// What makes one run of the daemon, beside the settings.
 struct Flags {
-  std::string socket = kDefaultSocket;
+  FlagValues settings;
+  std::string config_path;  // empty: the default one, if it is there
+  bool check_config = false;
+  bool verbose = false;
   bool replay = false;
   int ready_fd = -1;
-  bool verbose = false;
 };
 
 // Every event, every mapped binary and every client is a descriptor.
@@ -48,50 +62,181 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int Run(const Flags& flags) {
-  if (flags.verbose) SetLogLevel(LogLevel::kDebug);
-  RaiseDescriptorLimit();
-  if (!flags.replay && geteuid() != 0) {
-    Log(LogLevel::kError,
-        "must run as root to open the machine's perf events; try: sudo lbrd "
-        "(lbrctl report --input reads recordings without root)");
-    return 1;
+// The file, and the flags over it.
+absl::StatusOr<Config> LoadConfig(const Flags& flags) {
+  Config config;
+  // A recording is read the same way wherever it is.
+  if (!flags.replay) {
+    const bool chosen = !flags.config_path.empty();
+    absl::StatusOr<Config> read = ReadConfig(chosen ? flags.config_path : kDefaultConfigPath);
+    if (read.ok()) {
+      config = *std::move(read);
+    } else if (chosen || !absl::IsNotFound(read.status())) {
+      return read.status();
+    }
   }
-  // Waited for below; blocked before any thread starts, so that none of them gets it instead.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  if (absl::Status applied = ApplyFlags(flags.settings, &config); !applied.ok()) return applied;
+  return config;
+}
+
+void LogLines(LogLevel level, absl::string_view lines) {
+  for (const absl::string_view line : absl::StrSplit(lines, '\n')) Log(level, line);
+}
+
+int CheckConfig(const Flags& flags) {
+  const absl::StatusOr<Config> config = LoadConfig(flags);
+  if (!config.ok()) {
+    LogLines(LogLevel::kError, config.status().message());
+    return 2;
+  }
+  for (const Setting& setting : Settings()) {
+    std::printf("%-13s %s\n", setting.name, setting.Get(*config).c_str());
+  }
+  return 0;
+}
+
+// What one can change while it runs.
+void ApplyAtRunTime(const Config& config, SessionTable* sessions) {
+  SetLogLevel(config.log_level);
+  sessions->SetMaxSessions(config.max_sessions);
+}
+
+void Reload(const Flags& flags, Config* config, SessionTable* sessions) {
+  const absl::StatusOr<Config> wanted = LoadConfig(flags);
+  if (!wanted.ok()) {
+    LogLines(LogLevel::kError, wanted.status().message());
+    Log(LogLevel::kError, "not reloaded: all settings stay as they were");
+    return;
+  }
+  std::vector<std::string> told;
+  *config = Reloaded(*config, *wanted, &told);
+  ApplyAtRunTime(*config, sessions);
+  Log(LogLevel::kInfo, told.empty() ? "reloaded: nothing has changed" : "reloaded");
+  for (const std::string& line : told) Log(LogLevel::kInfo, line);
+}
+
+// The daemon's sockets, opened by itself or by systemd, and what is served on each.
+struct Servers {
+  std::unique_ptr<Server> requests;
+  std::unique_ptr<DescriptorServer> descriptors;  // not of a recording
+  std::unique_ptr<MetricsServer> metrics;         // where it was asked for
+};
+
+absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, bool replay,
+                              ProfilerService* service, const SessionTable* sessions) {
+  Servers servers;
+  absl::StatusOr<std::unique_ptr<Server>> requests = given.requests >= 0
+                                                         ? Server::Serve(given.requests, service)
+                                                         : Server::Listen(config.socket, service);
+  if (!requests.ok()) return requests.status();
+  servers.requests = *std::move(requests);
+  if (replay) return servers;
+
+  if (given.descriptors >= 0 || given.requests < 0) {
+    absl::StatusOr<std::unique_ptr<DescriptorServer>> descriptors =
+        given.descriptors >= 0 ? DescriptorServer::Serve(given.descriptors, sessions)
+                               : DescriptorServer::Listen(config.socket + ".fd", sessions);
+    if (!descriptors.ok()) return descriptors.status();
+    servers.descriptors = *std::move(descriptors);
+  }
+  const auto page = [service] {
+    v1::DaemonStats stats;
+    service->DescribeDaemon(&stats);
+    return MetricsText(stats);
+  };
+  if (given.metrics >= 0) {
+    servers.metrics = MetricsServer::Serve(given.metrics, page);
+  } else if (!config.metrics.empty()) {
+    const absl::StatusOr<MetricsAddress> address = ParseMetricsAddress(config.metrics);
+    if (!address.ok()) return address.status();
+    absl::StatusOr<std::unique_ptr<MetricsServer>> metrics = MetricsServer::Listen(*address, page);
+    if (!metrics.ok()) return metrics.status();
+    servers.metrics = *std::move(metrics);
+  }
+  Log(LogLevel::kInfo, given.requests >= 0 ? std::string("listening on the sockets systemd opened")
+                                           : absl::StrCat("listening on ", config.socket));
+  return servers;
+}
+
+MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* config,
+                      SessionTable* sessions, RequestActivity* activity) {
+  return {.watchdog = flags.replay ? absl::InfiniteDuration() : WatchdogInterval(),
+          .health =
+              [sessions, health = Health()]() mutable {
+                std::map<std::string, std::vector<Progress>> threads;
+                for (const auto& session : sessions->List("")) {
+                  threads[session->name()] = session->progress();
+                }
+                return health.Check(threads, absl::Now());
+              },
+          .status =
+              [sessions, line = StatusLine()]() mutable {
+                std::map<std::string, uint64_t> samples;
+                for (const auto& session : sessions->List("")) {
+                  if (!session->ended()) samples[session->name()] = session->samples();
+                }
+                return line.Next(samples, absl::Now());
+              },
+          .reload = [&flags, config, sessions] { Reload(flags, config, sessions); },
+          // A session that has ended still has a profile to be asked for.
+          .busy =
+              [sessions, activity, begun = uint64_t{0}]() mutable {
+                const uint64_t before = std::exchange(begun, activity->begun());
+                return activity->open() != 0 || begun != before || !sessions->List("").empty();
+              },
+          .exit_idle =
+              [can_be_started_again, config] {
+                return can_be_started_again ? config->exit_idle : absl::ZeroDuration();
+              }};
+}
+
+int Run(const Flags& flags) {
+  absl::StatusOr<Config> config = LoadConfig(flags);
+  if (!config.ok()) {
+    LogLines(LogLevel::kError, config.status().message());
+    return 2;
+  }
+  SetLogLevel(config->log_level);
+  RaiseDescriptorLimit();
+  GivenSockets given;
+  if (flags.replay) {
+    // A private daemon dies with the client that started it, and is nobody's service.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    unsetenv("NOTIFY_SOCKET");
+  } else {
+    std::string degraded;
+    if (absl::Status may = CheckPrivileges(HasCapability, &degraded); !may.ok()) {
+      Log(LogLevel::kError, may.message());
+      return 1;
+    }
+    if (!degraded.empty()) Log(LogLevel::kWarning, degraded);
+    absl::StatusOr<GivenSockets> taken = TakeGivenSockets();
+    if (!taken.ok()) {
+      Log(LogLevel::kError, taken.status().message());
+      return 1;
+    }
+    given = *taken;
+  }
+  // Before any thread starts, so that none of them gets them instead.
+  BlockMainLoopSignals();
   signal(SIGPIPE, SIG_IGN);
   // Debian's build of absl looks for deadlocks at run time, at four times the price of a lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  // A private daemon dies with the client that started it.
-  if (flags.replay) prctl(PR_SET_PDEATHSIG, SIGTERM);
+  RequestActivity& activity = RequestActivity::Install();
 
   pmu::LinuxKernel kernel;
   TargetFiles files;
   unwind::BinaryCache binaries(&files);
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
-  TaskTable tasks(flags.replay ? kReplayContexts : TaskTable::kDefaultMaxContexts);
+  TaskTable tasks(flags.replay ? kReplayContexts : config->max_contexts);
   SessionTable sessions;
+  ApplyAtRunTime(*config, &sessions);
   ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, flags.replay);
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(flags.socket, &service);
-  if (!server.ok()) {
-    Log(LogLevel::kError, server.status().message());
+  absl::StatusOr<Servers> servers = Serve(*config, given, flags.replay, &service, &sessions);
+  if (!servers.ok()) {
+    Log(LogLevel::kError, servers.status().message());
     return 1;
-  }
-  std::unique_ptr<DescriptorServer> descriptors;
-  if (!flags.replay) {
-    absl::StatusOr<std::unique_ptr<DescriptorServer>> listening =
-        DescriptorServer::Listen(flags.socket + ".fd", &sessions);
-    if (!listening.ok()) {
-      Log(LogLevel::kError, listening.status().message());
-      return 1;
-    }
-    descriptors = *std::move(listening);
-    Log(LogLevel::kInfo, absl::StrCat("listening on ", flags.socket));
   }
   if (flags.ready_fd >= 0) {
     const char ready = '\n';
@@ -99,14 +244,14 @@ int Run(const Flags& flags) {
     close(flags.ready_fd);
   }
 
-  int signal_number = 0;
-  sigwait(&signals, &signal_number);
-  if (!flags.replay) {
-    Log(LogLevel::kInfo, absl::StrCat("stopping on SIG", sigabbrev_np(signal_number)));
-  }
+  const std::string why =
+      RunMainLoop(Duties(flags, given.requests >= 0, &*config, &sessions, &activity));
+  NotifySystemd("STOPPING=1\nSTATUS=stopping");
+  if (!flags.replay) Log(LogLevel::kInfo, absl::StrCat("stopping: ", why));
+  servers->metrics.reset();
   // Sessions first: their streams then end in order, each with its last message.
   sessions.StopAll();
-  (*server)->Shutdown(absl::Now() + absl::Seconds(2));
+  servers->requests->Shutdown(absl::Now() + absl::Seconds(2));
   return 0;
 }
 
@@ -114,27 +259,56 @@ int Run(const Flags& flags) {
 }  // namespace lbrd::daemon
 
 int main(int argc, char** argv) {
+  using lbrd::daemon::Setting;
   lbrd::daemon::Flags flags;
   CLI::App app{
       "lbrd owns this machine's Last Branch Records and perf events and lends them out.\n"
-      "It serves lbrctl on a UNIX socket until SIGTERM or Ctrl-C."};
+      "It serves lbrctl on a UNIX socket until SIGTERM or Ctrl-C; SIGHUP reloads its\n"
+      "configuration. Each setting can stand in the configuration file, under the same name."};
   app.name("lbrd");
   app.set_version_flag("--version", "lbrd " LBRD_VERSION);
-  app.add_option("--socket", flags.socket, "UNIX socket to listen on")->capture_default_str();
-  app.add_flag("-v,--verbose", flags.verbose, "log more");
+  const std::string settings = "Settings";
+  const lbrd::daemon::Config defaults;
+  for (const Setting& setting : lbrd::daemon::Settings()) {
+    app.add_option_function<std::string>(
+           absl::StrCat("--", setting.name),
+           [&flags, &setting](const std::string& text) {
+             lbrd::daemon::Config scratch;
+             const absl::Status good = setting.Set(text, &scratch);
+             if (!good.ok()) {
+               throw CLI::ValidationError(absl::StrCat("--", setting.name),
+                                          std::string(good.message()));
+             }
+             flags.settings[setting.name] = text;
+           },
+           setting.help)
+        ->type_name(setting.placeholder)
+        ->default_str(setting.Get(defaults))
+        ->group(settings);
+  }
+  app.add_flag("-v,--verbose", flags.verbose, "the same as --log-level debug");
+  app.add_option("--config", flags.config_path,
+                 absl::StrCat("configuration file (default: ", lbrd::daemon::kDefaultConfigPath,
+                              ", if it is there)"))
+      ->type_name("PATH");
+  app.add_flag("--check-config", flags.check_config,
+               "show the settings that would be used, or what is wrong with the file, and end");
   app.add_flag("--replay", flags.replay,
                "read a perf.data recording for one client instead of profiling this machine;\n"
                "needs no root (lbrctl report starts it so)");
   app.add_option("--ready-fd", flags.ready_fd,
-                 "write a newline to this descriptor once the socket is served");
+                 "write a newline to this descriptor once the socket is served")
+      ->type_name("FD");
   app.footer(
       "Then, in another terminal:\n"
-      "  lbrctl record -a -d 10s -o flamegraph.svg");
+      "  lbrctl record -a -d 10s -o flamegraph.svg\n"
+      "See also: lbrd(8), lbrd.toml(5), lbrctl(1)");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : 2;
   }
-  return lbrd::daemon::Run(flags);
+  if (flags.verbose) flags.settings.emplace("log-level", "debug");
+  return flags.check_config ? lbrd::daemon::CheckConfig(flags) : lbrd::daemon::Run(flags);
 }

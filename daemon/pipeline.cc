@@ -72,7 +72,9 @@ bool Pipeline::ShouldStop() const {
 }
 
 void Pipeline::Read() {
+  reading_ = true;
   const absl::Status status = ReadAll();
+  reading_ = false;
   for (size_t i = 0; i < workers_.size(); ++i) {
     Flush(i);
     workers_[i]->queue().Close();
@@ -97,6 +99,7 @@ absl::Status Pipeline::ReadAll() {
   while (true) {
     if (!finishing && --until_check < 0) {
       until_check = kRecordsPerCheck;
+      rounds_.fetch_add(1, std::memory_order_relaxed);
       if (ShouldStop()) {
         source_->Finish();
         finishing = true;
@@ -157,6 +160,18 @@ void Pipeline::Flush(size_t worker) {
   if (source_->patient()) queue.WaitForRoom(options_.queue_bytes);
   queue.Push(std::exchange(batches_[worker], {}));
   queued_bytes_[worker] = queue.bytes();
+}
+
+std::vector<Progress> Pipeline::progress() const {
+  std::vector<Progress> all = {
+      {.thread = "lbrd-read", .steps = rounds_.load(std::memory_order_relaxed), .busy = reading_}};
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    all.push_back(workers_[i]->progress());
+    all.back().thread = absl::StrCat("lbrd-work-", i);
+  }
+  // All of a patient source may wait for the stream's reader, as long as that likes.
+  for (Progress& thread : all) thread.busy = thread.busy && !source_->patient();
+  return all;
 }
 
 PipelineStats Pipeline::stats() const {

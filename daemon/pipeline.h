@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "daemon/progress.h"
 #include "daemon/router.h"
 #include "daemon/worker.h"
 #include "pmu/record_source.h"
@@ -59,6 +60,8 @@ class Pipeline {
   void Join();
 
   PipelineStats stats() const;
+  // The reader's first, then each worker's.
+  std::vector<Progress> progress() const;
   pmu::RecordSource& source() { return *source_; }
 
  private:
@@ -80,6 +83,8 @@ class Pipeline {
   std::function<void(absl::Status)> done_;
   absl::Time deadline_ = absl::InfiniteFuture();
   std::atomic<bool> stop_ = false;
+  std::atomic<uint64_t> rounds_ = 0;  // of the reader
+  std::atomic<bool> reading_ = false;
   std::atomic<uint64_t> dropped_queue_full_ = 0;
   std::atomic<uint64_t> side_band_dropped_ = 0;
   std::vector<std::thread> worker_threads_;

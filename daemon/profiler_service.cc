@@ -1,5 +1,7 @@
 #include "daemon/profiler_service.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -24,6 +26,13 @@ uint64_t ResidentBytes(pmu::Kernel& kernel) {
   return resident * kernel.PageBytes();
 }
 
+// Of this process's threads, those that ended among them, in user mode and in the kernel.
+absl::Duration CpuTime() {
+  rusage usage;
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return absl::ZeroDuration();
+  return absl::DurationFromTimeval(usage.ru_utime) + absl::DurationFromTimeval(usage.ru_stime);
+}
+
 // absl's and gRPC's codes are the same numbers.
 grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
@@ -45,6 +54,11 @@ grpc::Status ProfilerService::GetCapabilities(grpc::ServerContext*,
 
 grpc::Status ProfilerService::GetStats(grpc::ServerContext*, const v1::GetStatsRequest*,
                                        v1::DaemonStats* response) {
+  DescribeDaemon(response);
+  return grpc::Status::OK;
+}
+
+void ProfilerService::DescribeDaemon(v1::DaemonStats* response) const {
   response->set_version(LBRD_VERSION);
   const uint64_t up_ns = kernel_.Now() - started_ns_;
   response->mutable_uptime()->set_seconds(static_cast<int64_t>(up_ns / 1'000'000'000));
@@ -65,7 +79,10 @@ grpc::Status ProfilerService::GetStats(grpc::ServerContext*, const v1::GetStatsR
   response->set_lookups_without_context(tasks.unknown);
   response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
   response->set_resident_bytes(ResidentBytes(kernel_));
-  return grpc::Status::OK;
+  const absl::Duration cpu_time = CpuTime();
+  response->mutable_cpu_time()->set_seconds(absl::ToInt64Seconds(cpu_time));
+  response->mutable_cpu_time()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(cpu_time) % 1'000'000'000));
 }
 
 absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(

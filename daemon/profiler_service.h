@@ -31,6 +31,8 @@ class ProfilerService final : public v1::Profiler::Service {
 
   grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest* request,
                                v1::Capabilities* response) override;
+  // What GetStats answers.
+  void DescribeDaemon(v1::DaemonStats* out) const;
   grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
                              v1::Session* response) override;
   grpc::Status GetStats(grpc::ServerContext*, const v1::GetStatsRequest*,

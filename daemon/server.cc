@@ -1,7 +1,9 @@
 #include "daemon/server.h"
 
+#include <fcntl.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/server_posix.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -67,18 +69,23 @@ absl::Status ClearPath(const std::string& path) {
   return absl::OkStatus();
 }
 
+// What every server has, wherever its connections come from.
+void SetUp(v1::Profiler::Service* service, grpc::ServerBuilder* builder) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  builder->SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder->RegisterService(service);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path,
                                                        v1::Profiler::Service* service) {
   if (absl::Status clear = ClearPath(path); !clear.ok()) return clear;
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  SetUp(service, &builder);
   int port = 0;
   builder.AddListeningPort(absl::StrCat("unix:", path), grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(service);
   // The socket's own mode is what keeps others out, so it must never be open, not even briefly.
   const mode_t mask = umask(0177);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
@@ -90,14 +97,31 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path,
   return std::unique_ptr<Server>(new Server(path, std::move(server)));
 }
 
+absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listener,
+                                                      v1::Profiler::Service* service) {
+  grpc::ServerBuilder builder;
+  SetUp(service, &builder);
+  std::unique_ptr<grpc::Server> grpc_server = builder.BuildAndStart();
+  if (grpc_server == nullptr) return absl::InternalError("cannot start the gRPC server");
+  std::unique_ptr<Server> server(new Server("", std::move(grpc_server)));
+  // gRPC cannot listen on a socket that it did not make, but takes connections.
+  server->accept_loop_ = std::make_unique<AcceptLoop>(
+      "lbrd-accept", listener, [grpc = server->server_.get()](int connection) {
+        fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | O_NONBLOCK);
+        grpc::AddInsecureChannelFromFd(grpc, connection);
+      });
+  return server;
+}
+
 Server::Server(std::string path, std::unique_ptr<grpc::Server> server)
     : path_(std::move(path)), server_(std::move(server)) {}
 
 Server::~Server() = default;
 
 void Server::Shutdown(absl::Time deadline) {
+  accept_loop_.reset();
   server_->Shutdown(absl::ToChronoTime(deadline));
-  unlink(path_.c_str());
+  if (!path_.empty()) unlink(path_.c_str());
 }
 
 }  // namespace lbrd::daemon

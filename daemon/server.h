@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "daemon/accept_loop.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::daemon {
@@ -17,14 +18,18 @@ class Server {
   // listens.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path,
                                                         v1::Profiler::Service* service);
+  // Serves a socket that somebody else made, and who removes it. Owns `listener`.
+  static absl::StatusOr<std::unique_ptr<Server>> Serve(int listener,
+                                                       v1::Profiler::Service* service);
   ~Server();
-  // Stops accepting, and ends what is still open at `deadline`. Removes the socket.
+  // Stops accepting, and ends what is still open at `deadline`. Removes the socket, if it made it.
   void Shutdown(absl::Time deadline);
 
  private:
   Server(std::string path, std::unique_ptr<grpc::Server> server);
-  const std::string path_;
+  const std::string path_;  // empty: not ours to remove
   const std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<AcceptLoop> accept_loop_;  // of a socket that somebody else made
 };
 
 }  // namespace lbrd::daemon

@@ -123,6 +123,11 @@ bool Session::ended() const {
   return state_ == v1::SESSION_STATE_STOPPED || state_ == v1::SESSION_STATE_FAILED;
 }
 
+uint64_t Session::samples() const {
+  absl::MutexLock lock(&mutex_);
+  return profile_.samples();
+}
+
 v1::SessionState Session::state() const {
   absl::MutexLock lock(&mutex_);
   return state_;

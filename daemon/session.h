@@ -43,6 +43,10 @@ class Session : public SampleSink {
   void RemoveStream(const std::shared_ptr<SampleStream>& stream);
 
   const std::string& name() const { return name_; }
+  // Of each thread that works for it.
+  std::vector<Progress> progress() const { return pipeline_->progress(); }
+  // Delivered so far.
+  uint64_t samples() const;
   absl::Time create_time() const { return create_time_; }
   bool ended() const;
   v1::SessionState state() const;

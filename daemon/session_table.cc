@@ -27,6 +27,11 @@ absl::Status NoSuchSession(const std::string& name) {
 
 }  // namespace
 
+void SessionTable::SetMaxSessions(size_t sessions) {
+  absl::MutexLock lock(&mutex_);
+  max_sessions_ = sessions;
+}
+
 absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted) {
   absl::MutexLock lock(&mutex_);
   if (!wanted.empty() && !WellFormed(wanted)) {
@@ -38,7 +43,7 @@ absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted) {
     return absl::AlreadyExistsError(
         absl::StrCat("a session '", wanted, "' exists; stop it first: lbrctl stop ", wanted));
   }
-  if (sessions_.size() >= kMaxSessions) {
+  while (sessions_.size() >= max_sessions_) {
     auto oldest = sessions_.end();
     for (auto i = sessions_.begin(); i != sessions_.end(); ++i) {
       if (i->second == nullptr || !i->second->ended()) continue;
@@ -48,7 +53,8 @@ absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted) {
     }
     if (oldest == sessions_.end()) {
       return absl::ResourceExhaustedError(
-          absl::StrCat(kMaxSessions, " sessions are running; stop one: lbrctl list"));
+          absl::StrCat(sessions_.size(), " sessions are running, and max-sessions is ",
+                       max_sessions_, "; stop one: lbrctl list"));
     }
     sessions_.erase(oldest);
   }

@@ -1,6 +1,6 @@
 // All sessions of the daemon, by name.
 //
-// At most kMaxSessions; to make room, the oldest of those that have ended is forgotten.
+// At most as many as was set; to make room, the oldest of those that have ended is forgotten.
 // Thread rules: thread-safe.
 #pragma once
 
@@ -18,8 +18,10 @@ namespace lbrd::daemon {
 
 class SessionTable {
  public:
-  static constexpr size_t kMaxSessions = 64;
+  static constexpr size_t kMaxSessions = 64;  // unless SetMaxSessions() says otherwise
 
+  // From the next Reserve() on; sessions beyond it stay.
+  void SetMaxSessions(size_t sessions);
   // A name that is free and well formed: `wanted`, or one made up when it is empty. It is taken
   // until Add() or Abandon(). kInvalidArgument, kAlreadyExists, kResourceExhausted.
   absl::StatusOr<std::string> Reserve(const std::string& wanted);
@@ -37,6 +39,7 @@ class SessionTable {
   mutable absl::Mutex mutex_;
   // null: reserved, being opened.
   std::map<std::string, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mutex_);
+  size_t max_sessions_ ABSL_GUARDED_BY(mutex_) = kMaxSessions;
   int next_number_ ABSL_GUARDED_BY(mutex_) = 1;
 };
 

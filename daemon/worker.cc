@@ -25,14 +25,21 @@ Worker::Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* bina
 
 void Worker::Run() {
   while (std::optional<RecordBatch> batch = queue_.Pop()) {
+    steps_.fetch_add(1, std::memory_order_relaxed);
     for (const RecordBatch::Item& item : batch->items()) {
       HandleRecord(batch->record(item), item.event);
     }
     if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
     DeliverBatch();
+    steps_.fetch_add(1, std::memory_order_relaxed);
   }
   FinishPending(deferred_.Expire(UINT64_MAX), {}, /*answered=*/false);
   DeliverBatch();
+}
+
+Progress Worker::progress() const {
+  const uint64_t steps = steps_.load(std::memory_order_relaxed);
+  return {.thread = "", .steps = steps, .busy = steps % 2 != 0 || queue_.bytes() != 0};
 }
 
 void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {

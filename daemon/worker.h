@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon/deferred_samples.h"
+#include "daemon/progress.h"
 #include "daemon/record_queue.h"
 #include "daemon/sample.h"
 #include "daemon/session_tasks.h"
@@ -50,6 +51,8 @@ class Worker {
   void Run();
 
   uint64_t undecodable_samples() const { return undecodable_samples_; }
+  // Any thread.
+  Progress progress() const;
 
  private:
   void HandleRecord(const perf_event_header* header, uint32_t event);
@@ -72,6 +75,7 @@ class Worker {
   std::vector<Sample> finished_;
   uint64_t now_ns_ = 0;  // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
+  std::atomic<uint64_t> steps_ = 0;  // odd: at work on a batch
 };
 
 }  // namespace lbrd::daemon

@@ -44,11 +44,14 @@ def run(*command, timeout=120, **kwargs):
 class Daemon:
     """lbrd on a socket of its own, from `with` to its end, which must be clean.
 
-    `descriptors`: how many it may have open; None: as many as this process.
+    `descriptors`: how many it may have open; None: as many as this process. `args`: more of its
+    command line. `env`: more of its environment.
     """
 
-    def __init__(self, descriptors=None):
+    def __init__(self, descriptors=None, args=(), env=None):
         self.descriptors = descriptors
+        self.args = [str(arg) for arg in args]
+        self.env = {**os.environ, **(env or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
         self.socket = self.folder / "lbrd.sock"
 
@@ -56,8 +59,9 @@ class Daemon:
         ready, write = os.pipe()
         self.log = open(self.folder / "log", "w+")
         self.process = subprocess.Popen(
-            [str(LBRD), "--socket", str(self.socket), "--ready-fd", str(write)],
-            pass_fds=[write], stderr=self.log, preexec_fn=self.limit)
+            [str(LBRD), "--socket", str(self.socket), "--ready-fd", str(write),
+             *self.args],
+            pass_fds=[write], stderr=self.log, preexec_fn=self.limit, env=self.env)
         os.close(write)
         if os.read(ready, 1) != b"\n":
             raise RuntimeError("lbrd does not start: " + self.log_text())

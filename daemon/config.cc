@@ -1,0 +1,242 @@
+#include "daemon/config.h"
+
+#include <fcntl.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "daemon/metrics_address.h"
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+namespace lbrd::daemon {
+namespace {
+
+template <typename... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
+
+constexpr std::pair<absl::string_view, LogLevel> kLevels[] = {{"error", LogLevel::kError},
+                                                              {"warning", LogLevel::kWarning},
+                                                              {"info", LogLevel::kInfo},
+                                                              {"debug", LogLevel::kDebug}};
+
+absl::Status CheckSocket(const std::string& path) {
+  // The descriptors' socket has ".fd" behind the same name.
+  constexpr size_t kMax = sizeof(sockaddr_un::sun_path) - 1 - 3;
+  if (!path.empty() && path.size() <= kMax && path.find('\0') == std::string::npos) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("must be a path of 1 to ", kMax, " characters, like /run/lbrd/lbrd.sock"));
+}
+
+absl::Status CheckMetrics(const std::string& address) {
+  return address.empty() ? absl::OkStatus() : ParseMetricsAddress(address).status();
+}
+
+constexpr Setting kSettings[] = {
+    {"socket", "PATH", "UNIX socket to listen on, unless systemd passes one", false,
+     TextValue{&Config::socket, CheckSocket}},
+    {"log-level", "LEVEL", "what to log: error, warning, info or debug, each with those before it",
+     true, LevelValue{&Config::log_level}},
+    {"exit-idle", "TIME",
+     "end after so long without sessions and requests, e.g. 10m; 0: never.\n"
+     "Only where systemd holds the socket, and so starts lbrd again",
+     true, DurationValue{&Config::exit_idle, absl::Seconds(1), absl::Hours(24 * 7)}},
+    {"max-sessions", "N", "sessions at once, those among them that ended and were not deleted",
+     true, CountValue{&Config::max_sessions, 1, 4096}},
+    {"max-contexts", "N", "threads whose history is kept; 872 bytes each", false,
+     CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},
+    {"metrics", "ADDRESS",
+     "serve the daemon's figures to Prometheus: 127.0.0.1:PORT, [::1]:PORT,\n"
+     "or the path of a UNIX socket; empty: do not",
+     false, TextValue{&Config::metrics, CheckMetrics}}};
+
+absl::Status SetCount(const CountValue& kind, std::optional<uint64_t> value, Config* config) {
+  if (!value || *value < kind.min || *value > kind.max) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("must be a whole number from ", kind.min, " to ", kind.max));
+  }
+  config->*kind.field = *value;
+  return absl::OkStatus();
+}
+
+const Setting* FindSetting(absl::string_view name) {
+  const auto* found = std::find_if(std::begin(kSettings), std::end(kSettings),
+                                   [name](const Setting& setting) { return setting.name == name; });
+  return found == std::end(kSettings) ? nullptr : found;
+}
+
+std::string NamesOfSettings() {
+  return absl::StrJoin(kSettings, ", ", [](std::string* out, const Setting& setting) {
+    absl::StrAppend(out, setting.name);
+  });
+}
+
+// A value of the file: numbers are written as such, everything else as text.
+absl::Status SetFromNode(const Setting& setting, const toml::node& node, Config* config) {
+  if (const auto* kind = std::get_if<CountValue>(&setting.kind)) {
+    const toml::value<int64_t>* number = node.as_integer();
+    std::optional<uint64_t> value;
+    if (number != nullptr && number->get() >= 0) value = static_cast<uint64_t>(number->get());
+    return SetCount(*kind, value, config);
+  }
+  const toml::value<std::string>* text = node.as_string();
+  if (text == nullptr) return absl::InvalidArgumentError("must be text, in \"quotes\"");
+  return setting.Set(text->get(), config);
+}
+
+std::string At(absl::string_view file, const toml::source_region& where) {
+  return absl::StrCat(file, ":", where.begin.line, ": ");
+}
+
+}  // namespace
+
+std::span<const Setting> Settings() { return kSettings; }
+
+std::string Setting::Get(const Config& config) const {
+  return std::visit(
+      Overloaded{
+          [&](const TextValue& value) { return config.*value.field; },
+          [&](const CountValue& value) { return absl::StrCat(config.*value.field); },
+          [&](const DurationValue& value) { return absl::FormatDuration(config.*value.field); },
+          [&](const LevelValue& value) {
+            for (const auto& [word, level] : kLevels) {
+              if (level == config.*value.field) return std::string(word);
+            }
+            return std::string();
+          }},
+      kind);
+}
+
+absl::Status Setting::Set(absl::string_view text, Config* config) const {
+  if (const auto* value = std::get_if<TextValue>(&kind)) {
+    std::string copy(text);
+    if (absl::Status good = value->check(copy); !good.ok()) return good;
+    config->*value->field = std::move(copy);
+    return absl::OkStatus();
+  }
+  if (const auto* value = std::get_if<CountValue>(&kind)) {
+    uint64_t number = 0;
+    return SetCount(*value, absl::SimpleAtoi(text, &number) ? std::optional(number) : std::nullopt,
+                    config);
+  }
+  if (const auto* value = std::get_if<DurationValue>(&kind)) {
+    absl::Duration duration;
+    if (!absl::ParseDuration(text, &duration) ||
+        (duration != absl::ZeroDuration() && (duration < value->min || duration > value->max))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("must be a time from ", absl::FormatDuration(value->min), " to ",
+                       absl::FormatDuration(value->max), ", like 90s, 10m or 1h30m; or 0"));
+    }
+    config->*value->field = duration;
+    return absl::OkStatus();
+  }
+  for (const auto& [word, level] : kLevels) {
+    if (word == text) {
+      config->*std::get<LevelValue>(kind).field = level;
+      return absl::OkStatus();
+    }
+  }
+  return absl::InvalidArgumentError("must be error, warning, info or debug");
+}
+
+absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view file,
+                                   const Config& defaults) {
+  if (text.size() > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": is larger than ", kMaxConfigBytes, " bytes"));
+  }
+  const toml::parse_result parsed = toml::parse(std::string_view(text.data(), text.size()));
+  if (parsed.failed()) {
+    const toml::parse_error& error = parsed.error();
+    const std::string_view what = error.description();
+    return absl::InvalidArgumentError(
+        absl::StrCat(At(file, error.source()), absl::string_view(what.data(), what.size())));
+  }
+  Config config = defaults;
+  std::vector<std::pair<uint32_t, std::string>> errors;
+  for (const auto& [key, node] : parsed.table()) {
+    const absl::string_view name(key.str().data(), key.str().size());
+    const Setting* setting = FindSetting(name);
+    const absl::Status set = setting == nullptr
+                                 ? absl::InvalidArgumentError(absl::StrCat(
+                                       "is not a setting; the settings are ", NamesOfSettings()))
+                                 : SetFromNode(*setting, node, &config);
+    if (!set.ok()) {
+      errors.emplace_back(key.source().begin.line,
+                          absl::StrCat(At(file, key.source()), name, ": ", set.message()));
+    }
+  }
+  if (errors.empty()) return config;
+  std::sort(errors.begin(), errors.end());
+  return absl::InvalidArgumentError(absl::StrJoin(
+      errors, "\n",
+      [](std::string* out, const auto& error) { absl::StrAppend(out, error.second); }));
+}
+
+absl::StatusOr<Config> ReadConfig(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
+  // One byte more than fits shows that it is too large.
+  std::string text(kMaxConfigBytes + 1, '\0');
+  size_t length = 0;
+  ssize_t got = 0;
+  while (length < text.size() &&
+         (got = read(fd, text.data() + length, text.size() - length)) != 0) {
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) break;
+    length += static_cast<size_t>(got);
+  }
+  const int error = errno;
+  close(fd);
+  if (got < 0) return absl::ErrnoToStatus(error, absl::StrCat("cannot read ", path));
+  text.resize(length);
+  return ParseConfig(text, path);
+}
+
+absl::Status ApplyFlags(const FlagValues& flags, Config* config) {
+  for (const auto& [name, text] : flags) {
+    const Setting* setting = FindSetting(name);
+    if (setting == nullptr) return absl::InternalError(absl::StrCat("no setting ", name));
+    if (const absl::Status set = setting->Set(text, config); !set.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--", name, ": ", set.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Config Reloaded(const Config& running, const Config& wanted, std::vector<std::string>* told) {
+  Config config = running;
+  for (const Setting& setting : kSettings) {
+    const std::string before = setting.Get(running);
+    const std::string after = setting.Get(wanted);
+    if (before == after) continue;
+    const std::string change = absl::StrCat(setting.name, ": from '", before, "' to '", after, "'");
+    if (!setting.at_run_time) {
+      told->push_back(absl::StrCat(change, " needs a restart: systemctl restart lbrd"));
+      continue;
+    }
+    // What Get() wrote, Set() reads.
+    setting.Set(after, &config).IgnoreError();
+    told->push_back(change);
+  }
+  return config;
+}
+
+}  // namespace lbrd::daemon

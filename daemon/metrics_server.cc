@@ -1,0 +1,145 @@
+#include "daemon/metrics_server.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "daemon/http_request.h"
+
+namespace lbrd::daemon {
+namespace {
+
+// Clients that wait while one is served.
+constexpr int kBacklog = 16;
+
+// Whether there is something to do on the connection before the deadline.
+bool WaitFor(int connection, short event, absl::Time deadline) {
+  while (true) {
+    pollfd entry{connection, event, 0};
+    const absl::Duration left = std::max(deadline - absl::Now(), absl::ZeroDuration());
+    const int ready = poll(&entry, 1, static_cast<int>(absl::ToInt64Milliseconds(left)));
+    if (ready < 0 && errno == EINTR) continue;
+    return ready > 0;
+  }
+}
+
+std::string ReceiveHead(int connection, absl::Time deadline) {
+  std::string head;
+  char piece[1024];
+  while (head.size() < kMaxHttpHeadBytes && !HasHttpHead(head) &&
+         WaitFor(connection, POLLIN, deadline)) {
+    const ssize_t got = recv(connection, piece, sizeof(piece), MSG_DONTWAIT);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got <= 0) break;
+    head.append(piece, static_cast<size_t>(got));
+  }
+  return head;
+}
+
+void Send(int connection, absl::string_view text, absl::Time deadline) {
+  while (!text.empty() && WaitFor(connection, POLLOUT, deadline)) {
+    const ssize_t sent = send(connection, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (sent <= 0) return;
+    text.remove_prefix(static_cast<size_t>(sent));
+  }
+}
+
+void ServeClient(int connection, const std::function<std::string()>& page) {
+  const absl::Time deadline = absl::Now() + MetricsServer::kPatience;
+  const std::string head = ReceiveHead(connection, deadline);
+  // Who connects and says nothing gets nothing.
+  if (!head.empty()) Send(connection, AnswerHttp(head, page), deadline);
+  // What was not read would make close() reset the connection, and lose the answer with it.
+  shutdown(connection, SHUT_WR);
+  char unread[4096];
+  for (int i = 0; i < 16 && recv(connection, unread, sizeof(unread), MSG_DONTWAIT) > 0; ++i) {
+  }
+  close(connection);
+}
+
+absl::StatusOr<int> Bound(int family, const sockaddr* address, socklen_t size,
+                          const std::string& where) {
+  const int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener < 0) return absl::ErrnoToStatus(errno, "cannot make a socket");
+  const int one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  // A UNIX socket's mode is what keeps others out, so it must never be open, not even briefly.
+  const mode_t mask = umask(0177);
+  const bool bound = bind(listener, address, size) == 0 && listen(listener, kBacklog) == 0;
+  const int error = errno;
+  umask(mask);
+  if (bound) return listener;
+  close(listener);
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot serve metrics on ", where));
+}
+
+absl::StatusOr<int> Bound(const UnixAddress& unix_address) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, unix_address.path.data(), unix_address.path.size());
+  struct stat status;
+  if (lstat(address.sun_path, &status) == 0) {
+    if (!S_ISSOCK(status.st_mode)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(unix_address.path, " exists and is not a socket; choose another --metrics"));
+    }
+    unlink(address.sun_path);
+  }
+  return Bound(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof(address),
+               unix_address.path);
+}
+
+absl::StatusOr<int> Bound(const TcpAddress& tcp) {
+  const std::string where = absl::StrCat(tcp.host, " port ", tcp.port);
+  if (tcp.ipv6) {
+    sockaddr_in6 address{};
+    address.sin6_family = AF_INET6;
+    address.sin6_port = htons(tcp.port);
+    inet_pton(AF_INET6, tcp.host.c_str(), &address.sin6_addr);
+    return Bound(AF_INET6, reinterpret_cast<const sockaddr*>(&address), sizeof(address), where);
+  }
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(tcp.port);
+  inet_pton(AF_INET, tcp.host.c_str(), &address.sin_addr);
+  return Bound(AF_INET, reinterpret_cast<const sockaddr*>(&address), sizeof(address), where);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Listen(
+    const MetricsAddress& address, std::function<std::string()> page) {
+  const absl::StatusOr<int> listener =
+      std::visit([](const auto& one) { return Bound(one); }, address);
+  if (!listener.ok()) return listener.status();
+  const auto* unix_address = std::get_if<UnixAddress>(&address);
+  return std::unique_ptr<MetricsServer>(new MetricsServer(
+      unix_address == nullptr ? "" : unix_address->path, *listener, std::move(page)));
+}
+
+std::unique_ptr<MetricsServer> MetricsServer::Serve(int listener,
+                                                    std::function<std::string()> page) {
+  return std::unique_ptr<MetricsServer>(new MetricsServer("", listener, std::move(page)));
+}
+
+MetricsServer::MetricsServer(std::string path, int listener, std::function<std::string()> page)
+    : path_(std::move(path)),
+      accept_loop_("lbrd-metrics", listener,
+                   [page = std::move(page)](int connection) { ServeClient(connection, page); }) {}
+
+MetricsServer::~MetricsServer() {
+  if (!path_.empty()) unlink(path_.c_str());
+}
+
+}  // namespace lbrd::daemon

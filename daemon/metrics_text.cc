@@ -1,0 +1,105 @@
+#include "daemon/metrics_text.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+
+namespace lbrd::daemon {
+namespace {
+
+struct Metric {
+  absl::string_view field;  // of DaemonStats
+  absl::string_view name;
+  absl::string_view type;
+  absl::string_view help;
+};
+
+constexpr Metric kMetrics[] = {
+    {"uptime", "lbrd_uptime_seconds", "gauge", "Time since the daemon started."},
+    {"tasks", "lbrd_tasks", "gauge", "Threads that the daemon knows of."},
+    {"contexts", "lbrd_contexts", "gauge", "Threads whose history is kept."},
+    {"global_users", "lbrd_global_users", "gauge", "Sessions that need a context of every thread."},
+    {"context_bytes", "lbrd_context_bytes", "gauge", "Memory of contexts."},
+    {"pool_bytes", "lbrd_context_limit_bytes", "gauge", "The bound of lbrd_context_bytes."},
+    {"contexts_refused", "lbrd_contexts_refused_total", "counter",
+     "Contexts refused for want of room."},
+    {"lookups_without_context", "lbrd_lookups_without_context_total", "counter",
+     "Samples whose thread had no context: their history is unknown."},
+    {"rule_table_bytes", "lbrd_rule_table_bytes", "gauge", "Memory of tables of unwinding rules."},
+    {"resident_bytes", "lbrd_resident_bytes", "gauge", "Resident memory of the daemon."},
+    {"cpu_time", "lbrd_cpu_seconds_total", "counter", "CPU time that the daemon has used."}};
+
+constexpr absl::string_view kSessionsPrefix = "sessions_";
+
+Metric MetricOf(const google::protobuf::FieldDescriptor& field, std::string* made_name) {
+  for (const Metric& metric : kMetrics) {
+    if (metric.field == field.name()) return metric;
+  }
+  *made_name = absl::StrCat("lbrd_", field.name());
+  return {field.name(), *made_name, "untyped", "As in lbrd.v1.DaemonStats."};
+}
+
+// nullopt: not a number.
+std::optional<std::string> Value(const v1::DaemonStats& stats,
+                                 const google::protobuf::FieldDescriptor& field) {
+  using google::protobuf::FieldDescriptor;
+  const google::protobuf::Reflection& reflection = *stats.GetReflection();
+  if (field.is_repeated()) return std::nullopt;
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return absl::StrCat(reflection.GetUInt32(stats, &field));
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return absl::StrCat(reflection.GetUInt64(stats, &field));
+    case FieldDescriptor::CPPTYPE_INT32:
+      return absl::StrCat(reflection.GetInt32(stats, &field));
+    case FieldDescriptor::CPPTYPE_INT64:
+      return absl::StrCat(reflection.GetInt64(stats, &field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return absl::StrFormat("%.9g", reflection.GetDouble(stats, &field));
+    case FieldDescriptor::CPPTYPE_MESSAGE: {
+      if (field.message_type() != google::protobuf::Duration::descriptor()) return std::nullopt;
+      const auto& duration =
+          static_cast<const google::protobuf::Duration&>(reflection.GetMessage(stats, &field));
+      return absl::StrFormat("%d.%09d", duration.seconds(), duration.nanos());
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+void AppendHead(absl::string_view name, absl::string_view type, absl::string_view help,
+                std::string* text) {
+  absl::StrAppend(text, "# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n");
+}
+
+}  // namespace
+
+std::string MetricsText(const v1::DaemonStats& stats) {
+  std::string text;
+  std::string sessions;
+  AppendHead("lbrd_build_info", "gauge", "The version that runs.", &text);
+  absl::StrAppend(&text, "lbrd_build_info{version=\"", stats.version(), "\"} 1\n");
+  const google::protobuf::Descriptor& descriptor = *v1::DaemonStats::descriptor();
+  for (int i = 0; i < descriptor.field_count(); ++i) {
+    const google::protobuf::FieldDescriptor& field = *descriptor.field(i);
+    const std::optional<std::string> value = Value(stats, field);
+    if (!value) continue;
+    absl::string_view state = field.name();
+    if (absl::ConsumePrefix(&state, kSessionsPrefix)) {
+      absl::StrAppend(&sessions, "lbrd_sessions{state=\"", state, "\"} ", *value, "\n");
+      continue;
+    }
+    std::string made_name;
+    const Metric metric = MetricOf(field, &made_name);
+    AppendHead(metric.name, metric.type, metric.help, &text);
+    absl::StrAppend(&text, metric.name, " ", *value, "\n");
+  }
+  AppendHead("lbrd_sessions", "gauge", "Sessions by state.", &text);
+  return text + sessions;
+}
+
+}  // namespace lbrd::daemon
