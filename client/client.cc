@@ -129,10 +129,12 @@ absl::Status Client::DeleteSession(const std::string& name) const {
   return ToAbsl(stub_->DeleteSession(&context, request, &response));
 }
 
-absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& name) const {
+absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& name,
+                                                          const v1::SourceDetail& detail) const {
   grpc::ClientContext context;
   v1::GetProfileRequest request;
   request.set_name(name);
+  *request.mutable_source_detail() = detail;
   v1::GetProfileResponse response;
   const grpc::Status status = stub_->GetProfile(&context, request, &response);
   if (!status.ok()) return ToAbsl(status);
@@ -140,11 +142,12 @@ absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& nam
 }
 
 absl::Status Client::StreamSamples(
-    const std::string& name,
-    const std::function<bool(const v1::StreamSamplesResponse&)>& take) const {
+    const std::string& name, const std::function<bool(const v1::StreamSamplesResponse&)>& take,
+    const v1::SourceDetail& detail) const {
   grpc::ClientContext context;
   v1::StreamSamplesRequest request;
   request.set_name(name);
+  *request.mutable_source_detail() = detail;
   const std::unique_ptr<grpc::ClientReader<v1::StreamSamplesResponse>> reader =
       stub_->StreamSamples(&context, request);
   v1::StreamSamplesResponse message;

@@ -37,13 +37,14 @@ class Client {
   absl::StatusOr<std::vector<v1::Session>> ListSessions() const;
   absl::StatusOr<v1::Session> StopSession(const std::string& name) const;
   absl::Status DeleteSession(const std::string& name) const;
-  absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name) const;
+  absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name,
+                                                    const v1::SourceDetail& detail = {}) const;
 
   // Hands each message to `take` until the session ends (the last has `ended` set) or `take` says
   // false, which leaves the session as it is.
-  absl::Status StreamSamples(
-      const std::string& name,
-      const std::function<bool(const v1::StreamSamplesResponse&)>& take) const;
+  absl::Status StreamSamples(const std::string& name,
+                             const std::function<bool(const v1::StreamSamplesResponse&)>& take,
+                             const v1::SourceDetail& detail = {}) const;
 
  private:
   explicit Client(std::shared_ptr<v1::Profiler::Stub> stub) : stub_(std::move(stub)) {}

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "lbrd/v1/profiler.pb.h"
 #include "lbrd/v1/session.pb.h"
 
 namespace lbrd::client {
@@ -26,6 +27,15 @@ void AddDoctorCommand(CLI::App& app, const Common& common, Action* action, int* 
 void AddReportCommand(CLI::App& app, const Common& common, Action* action);
 void AddStatusCommand(CLI::App& app, const Common& common, Action* action);
 void AddSessionCommands(CLI::App& app, const Common& common, Action* action);
+
+// Options that say what to read of debug information, shared by all that show samples.
+struct SourceFlags {
+  bool lines = false;
+  bool inlined = false;
+
+  void AddTo(CLI::App& command);
+  v1::SourceDetail Detail() const;
+};
 
 // Options that say how to sample, shared by `record` and `start`.
 struct SamplingFlags {

@@ -84,9 +84,11 @@ class Merger {
     if (youngest != 0) tree.too_deep_samples += samples;
     for (int i = frames - 1; i >= youngest; --i) {
       const v1::Frame& frame = index_.frame(stack.frame_ids(i));
-      at = Descend(at, FrameNameId(frame));
-      Count(at, KindOf(frame.source()), value, samples);
-      AddBinary(at, frame);
+      for (const uint32_t name : FrameNameIds(frame)) {
+        at = Descend(at, name);
+        Count(at, KindOf(frame.source()), value, samples);
+        AddBinary(at, frame);
+      }
     }
   }
 
@@ -122,14 +124,19 @@ class Merger {
     return at->second;
   }
 
-  uint32_t FrameNameId(const v1::Frame& frame) {
-    const auto [at, fresh] = frame_names_.try_emplace(frame.id(), 0);
+  // Outermost first.
+  const std::vector<uint32_t>& FrameNameIds(const v1::Frame& frame) {
+    const auto [at, fresh] = frame_names_.try_emplace(frame.id());
+    std::vector<uint32_t>& names = at->second;
     if (fresh) {
       const bool kernel = frame.source() == v1::FRAME_SOURCE_KERNEL;
-      at->second =
-          NameId(PrintableText(index_.FrameLabel(frame)), kernel ? Layer::kKernel : Layer::kUser);
+      for (const FrameCall& call : index_.Calls(frame)) {
+        names.push_back(
+            NameId(PrintableText(call.MarkedLabel()), kernel ? Layer::kKernel : Layer::kUser));
+      }
+      std::reverse(names.begin(), names.end());
     }
-    return at->second;
+    return names;
   }
 
   uint32_t Descend(uint32_t parent, uint32_t name) {
@@ -181,8 +188,8 @@ class Merger {
   // Nodes of a map stay where they are, unlike those of a flat one; names_ points to the keys.
   absl::node_hash_map<NameKey, uint32_t> name_ids_;
   std::vector<const NameKey*> names_;
-  absl::flat_hash_map<uint32_t, uint32_t> frame_names_;         // by frame id
-  absl::flat_hash_map<uint32_t, std::set<int32_t>> processes_;  // pids by name
+  absl::flat_hash_map<uint32_t, std::vector<uint32_t>> frame_names_;  // by frame id
+  absl::flat_hash_map<uint32_t, std::set<int32_t>> processes_;        // pids by name
 };
 
 }  // namespace

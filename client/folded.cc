@@ -31,7 +31,11 @@ absl::StatusOr<std::string> RenderFolded(const ProfileIndex& index, uint32_t eve
       absl::StrAppend(&line, ";[", Field(VerdictText(stack.verdict())), "]");
     }
     for (int i = stack.frame_ids_size() - 1; i >= 0; --i) {
-      absl::StrAppend(&line, ";", Field(index.FrameLabel(index.frame(stack.frame_ids(i)))));
+      const std::vector<FrameCall> calls = index.Calls(index.frame(stack.frame_ids(i)));
+      for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
+        // The mark that flamegraph.pl knows.
+        absl::StrAppend(&line, ";", Field(call->label), call->inlined ? "_[i]" : "");
+      }
     }
     values[std::move(line)] += index.Value(entry);
   }

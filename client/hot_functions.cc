@@ -31,17 +31,22 @@ class FunctionSums {
     ++stacks_;
     for (int i = 0; i < stack.frame_ids_size(); ++i) {
       const v1::Frame& frame = index_.frame(stack.frame_ids(i));
-      Sum& sum = sums_[FunctionOf(frame)];
+      const std::vector<size_t>& functions = FunctionsOf(frame);
       if (i == 0) {
-        sum.function.self += counts.value;
-        sum.function.self_samples += counts.samples;
+        // What is inlined there runs itself.
+        Sum& leaf = sums_[functions.front()];
+        leaf.function.self += counts.value;
+        leaf.function.self_samples += counts.samples;
       }
-      if (sum.last_stack == stacks_) continue;
-      sum.last_stack = stacks_;
-      sum.function.total += counts.value;
-      sum.function.total_samples += counts.samples;
-      const auto source = static_cast<size_t>(frame.source());
-      sum.by_source[source < sum.by_source.size() ? source : 0] += counts.value;
+      for (const size_t function : functions) {
+        Sum& sum = sums_[function];
+        if (sum.last_stack == stacks_) continue;
+        sum.last_stack = stacks_;
+        sum.function.total += counts.value;
+        sum.function.total_samples += counts.samples;
+        const auto source = static_cast<size_t>(frame.source());
+        sum.by_source[source < sum.by_source.size() ? source : 0] += counts.value;
+      }
     }
   }
 
@@ -67,27 +72,32 @@ class FunctionSums {
     uint64_t last_stack = 0;  // the last one counted in total
   };
 
-  size_t FunctionOf(const v1::Frame& frame) {
-    const auto [by_frame, fresh_frame] = by_frame_.try_emplace(frame.id(), 0);
-    if (!fresh_frame) return by_frame->second;
+  // Innermost first.
+  const std::vector<size_t>& FunctionsOf(const v1::Frame& frame) {
+    const auto [by_frame, fresh_frame] = by_frame_.try_emplace(frame.id());
+    std::vector<size_t>& functions = by_frame->second;
+    if (!fresh_frame) return functions;
     // Kernel and user code never share a function, even where neither has a binary.
     const bool kernel = frame.source() == v1::FRAME_SOURCE_KERNEL;
-    std::string label = index_.FrameLabel(frame);
-    const auto [by_name, fresh] =
-        by_name_.try_emplace(std::make_tuple(label, frame.binary_id(), kernel), sums_.size());
-    if (fresh) {
-      Sum& sum = sums_.emplace_back();
-      sum.function.symbol = std::move(label);
-      const v1::Binary* binary = index_.binary(frame.binary_id());
-      if (binary != nullptr) sum.function.binary = std::string(BinaryBasename(*binary));
+    for (const FrameCall& call : index_.Calls(frame)) {
+      std::string label = call.MarkedLabel();
+      const auto [by_name, fresh] =
+          by_name_.try_emplace(std::make_tuple(label, frame.binary_id(), kernel), sums_.size());
+      if (fresh) {
+        Sum& sum = sums_.emplace_back();
+        sum.function.symbol = std::move(label);
+        const v1::Binary* binary = index_.binary(frame.binary_id());
+        if (binary != nullptr) sum.function.binary = std::string(BinaryBasename(*binary));
+      }
+      functions.push_back(by_name->second);
     }
-    return by_frame->second = by_name->second;
+    return functions;
   }
 
   const ProfileIndex& index_;
   uint64_t stacks_ = 0;
   std::vector<Sum> sums_;
-  absl::flat_hash_map<uint32_t, size_t> by_frame_;
+  absl::flat_hash_map<uint32_t, std::vector<size_t>> by_frame_;
   absl::flat_hash_map<std::tuple<std::string, uint32_t, bool>, size_t> by_name_;
 };
 

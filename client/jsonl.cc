@@ -24,6 +24,13 @@ void AppendJsonStringOrNull(absl::string_view text, std::string& out) {
   }
 }
 
+void AppendPlace(absl::string_view file, uint32_t line, std::string& out) {
+  if (file.empty()) return;
+  out.append(",\"file\":");
+  AppendJsonString(file, out);
+  absl::StrAppend(&out, ",\"line\":", line);
+}
+
 absl::Status Undefined(absl::string_view kind, uint64_t id) {
   return absl::InvalidArgumentError(
       absl::StrCat("sample stream: ", kind, " ", id, " is used but was never defined"));
@@ -78,17 +85,27 @@ absl::Status JsonlWriter::AddDefinitions(const v1::Definitions& definitions) {
     binaries_.try_emplace(binary.id(), std::move(text));
   }
   for (const v1::Frame& frame : definitions.frames()) {
-    std::string text = absl::StrCat("{\"ip\":", frame.ip(), ",\"symbol\":");
-    AppendJsonStringOrNull(frame.symbol(), text);
-    absl::StrAppend(&text, ",\"offset\":", frame.offset());
-    if (frame.binary_id() == 0) {
-      text.append(",\"dso\":null,\"build_id\":null");
-    } else if (const auto at = binaries_.find(frame.binary_id()); at != binaries_.end()) {
-      text.append(at->second);
-    } else {
-      return Undefined("binary", frame.binary_id());
+    absl::string_view binary = ",\"dso\":null,\"build_id\":null";
+    if (frame.binary_id() != 0) {
+      const auto at = binaries_.find(frame.binary_id());
+      if (at == binaries_.end()) return Undefined("binary", frame.binary_id());
+      binary = at->second;
     }
-    absl::StrAppend(&text, ",\"source\":\"", FrameSourceName(frame.source()), "\"}");
+    std::string text;
+    for (const v1::InlinedCall& call : frame.inlined()) {
+      absl::StrAppend(&text, "{\"ip\":", frame.ip(), ",\"symbol\":");
+      AppendJsonStringOrNull(call.function(), text);
+      absl::StrAppend(&text, ",\"offset\":null", binary, ",\"source\":\"",
+                      FrameSourceName(frame.source()), "\",\"inlined\":true");
+      AppendPlace(call.file(), call.line(), text);
+      text.append("},");
+    }
+    absl::StrAppend(&text, "{\"ip\":", frame.ip(), ",\"symbol\":");
+    AppendJsonStringOrNull(frame.symbol(), text);
+    absl::StrAppend(&text, ",\"offset\":", frame.offset(), binary, ",\"source\":\"",
+                    FrameSourceName(frame.source()), "\"");
+    AppendPlace(frame.file(), frame.line(), text);
+    text.push_back('}');
     text.shrink_to_fit();
     frames_.try_emplace(frame.id(), std::move(text));
   }

@@ -2,7 +2,9 @@
 //
 // Keys: time (ns), pid, tid, comm, cpu (null: not recorded), event, weight,
 // stack [{ip, symbol, offset, dso, build_id, source}] leaf first, verdict {state, reason}.
-// ip and offset are integers up to 2^64-1; symbol, dso and build_id are null when unknown.
+// ip and offset are integers up to 2^64-1; symbol, dso and build_id are null when unknown. Where
+// lines are known a frame also has file and line. A function that was inlined is an entry before
+// the frame it was inlined in, with that one's ip, offset null, and inlined true.
 //
 // Keeps every definition of the stream, since later messages refer to them: binaries, frames and
 // threads as the text they become. The text of stacks is cached, up to kMaxCacheBytes. Not

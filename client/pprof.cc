@@ -116,15 +116,16 @@ class PprofBuilder {
     }
   }
 
-  uint64_t FunctionId(const v1::Frame& frame) {
-    const std::string name = index_.FrameLabel(frame);
-    const auto [at, fresh] = functions_.try_emplace(name, functions_.size() + 1);
+  uint64_t FunctionId(const FrameCall& call) {
+    const auto [at, fresh] =
+        functions_.try_emplace(std::pair(call.label, call.file), functions_.size() + 1);
     if (fresh) {
       pb::Function* function = out_.add_function();
       function->set_id(at->second);
       // No system_name: where it equals the name, pprof demangles it once more and so takes
       // "(anonymous namespace)::" and template arguments away.
-      function->set_name(String(name));
+      function->set_name(String(call.label));
+      function->set_filename(String(call.file));
     }
     return at->second;
   }
@@ -137,7 +138,11 @@ class PprofBuilder {
       location->set_id(at->second);
       location->set_mapping_id(frame.binary_id());
       location->set_address(frame.ip());
-      location->add_line()->set_function_id(FunctionId(frame));
+      for (const FrameCall& call : index_.Calls(frame)) {
+        pb::Line* line = location->add_line();
+        line->set_function_id(FunctionId(call));
+        line->set_line(call.line);
+      }
     }
     return at->second;
   }
@@ -182,7 +187,8 @@ class PprofBuilder {
   const ProfileIndex& index_;
   pb::Profile out_;
   absl::flat_hash_map<std::string, int64_t> strings_;
-  absl::flat_hash_map<std::string, uint64_t> functions_;
+  // By name and file.
+  absl::flat_hash_map<std::pair<std::string, absl::string_view>, uint64_t> functions_;
   absl::flat_hash_map<uint32_t, uint64_t> locations_;  // by frame id
 };
 

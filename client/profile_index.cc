@@ -53,6 +53,10 @@ const std::string& ProcessName(const v1::Thread& thread) {
   return thread.process_comm().empty() ? thread.comm() : thread.process_comm();
 }
 
+std::string FrameCall::MarkedLabel() const {
+  return inlined ? absl::StrCat(label, " (inlined)") : label;
+}
+
 std::string FrameLabel(const v1::Frame& frame, const v1::Binary* binary) {
   if (!frame.symbol().empty()) return frame.symbol();
   absl::string_view name = binary == nullptr ? absl::string_view() : BinaryBasename(*binary);
@@ -121,6 +125,19 @@ absl::Status ProfileIndex::AddEntries() {
 
 std::string ProfileIndex::FrameLabel(const v1::Frame& frame) const {
   return client::FrameLabel(frame, binary(frame.binary_id()));
+}
+
+std::vector<FrameCall> ProfileIndex::Calls(const v1::Frame& frame) const {
+  std::vector<FrameCall> calls;
+  calls.reserve(static_cast<size_t>(frame.inlined_size()) + 1);
+  for (const v1::InlinedCall& call : frame.inlined()) {
+    calls.push_back({.label = call.function().empty() ? "[unknown]" : call.function(),
+                     .inlined = true,
+                     .file = call.file(),
+                     .line = call.line()});
+  }
+  calls.push_back({.label = FrameLabel(frame), .file = frame.file(), .line = frame.line()});
+  return calls;
 }
 
 std::string ProfileIndex::EventName(uint32_t event) const {

@@ -19,6 +19,17 @@ namespace lbrd::client {
 // The last component of a binary's path; "[vdso]" and the like stay whole.
 absl::string_view BinaryBasename(const v1::Binary& binary);
 
+// A function of a frame, and where in it.
+struct FrameCall {
+  std::string label;  // as FrameLabel()
+  bool inlined = false;
+  absl::string_view file;  // of the profile; empty: unknown
+  uint32_t line = 0;       // 0: unknown
+
+  // "f (inlined)"
+  std::string MarkedLabel() const;
+};
+
 class ProfileIndex {
  public:
   // kInvalidArgument: a definition has id 0 or comes twice, a reference has no definition, an
@@ -41,6 +52,9 @@ class ProfileIndex {
 
   // What to call a frame: its symbol, or "[unknown in libfoo.so]", or "[unknown]". Never a guess.
   std::string FrameLabel(const v1::Frame& frame) const;
+
+  // What a frame stands for, innermost first: the functions inlined there, then its own.
+  std::vector<FrameCall> Calls(const v1::Frame& frame) const;
 
   // At least 1; events past it do not occur in entries.
   uint32_t event_count() const { return static_cast<uint32_t>(totals_.size()); }

@@ -44,6 +44,7 @@ struct RecordFlags {
   std::vector<std::string> outputs;
   std::string format;
   bool table = false;
+  SourceFlags source;
   std::vector<std::string> command;
 };
 
@@ -133,7 +134,7 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   if (!created.ok()) return created.status();
   const std::string name = created->name();
   if (lines != nullptr) {
-    lines->Start(*client, *created);
+    lines->Start(*client, *created, flags.source.Detail());
     // The session begins with its first stream; the command must not run before it does.
     while (!lines->failed()) {
       const absl::StatusOr<v1::Session> session = client->GetSession(name);
@@ -152,7 +153,7 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
     const absl::Status written = lines->Finish();
     if (status.ok()) status = written;
   }
-  absl::StatusOr<v1::GetProfileResponse> profile = client->GetProfile(name);
+  absl::StatusOr<v1::GetProfileResponse> profile = client->GetProfile(name, flags.source.Detail());
   client->DeleteSession(name).IgnoreError();
   if (!status.ok()) return status;
   if (!stopped.ok()) return stopped.status();
@@ -177,6 +178,7 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
   command->add_option("--format", flags->format,
                       "table, svg, pprof, folded, jsonl or session, whatever the file's ending;\n"
                       "without -o on standard output (default: table)");
+  flags->source.AddTo(*command);
   command->add_flag("--table", flags->table, "with -o: print the table as well");
   command->add_option("command", flags->command, "after --: a command to run and record");
   command->footer(

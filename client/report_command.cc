@@ -23,6 +23,7 @@ struct ReportFlags {
   std::vector<std::string> outputs;
   std::string format;
   std::string daemon;
+  SourceFlags source;
 };
 
 absl::Status Follow(const Client& client, const std::string& name, bool quiet) {
@@ -62,7 +63,7 @@ absl::Status Report(const Common& common, const ReportFlags& flags) {
   if (!session.ok()) return session.status();
   if (lines != nullptr) {
     if (absl::Status opened = lines->Open(); !opened.ok()) return opened;
-    lines->Start(client, *session);
+    lines->Start(client, *session, flags.source.Detail());
   }
   absl::Status status = Follow(client, session->name(), common.quiet);
   if (lines != nullptr) {
@@ -70,7 +71,8 @@ absl::Status Report(const Common& common, const ReportFlags& flags) {
     if (status.ok()) status = written;
   }
   if (!status.ok()) return status;
-  const absl::StatusOr<v1::GetProfileResponse> profile = client.GetProfile(session->name());
+  const absl::StatusOr<v1::GetProfileResponse> profile =
+      client.GetProfile(session->name(), flags.source.Detail());
   if (!profile.ok()) return profile.status();
   return ShowResults(*profile, *outputs, common.quiet);
 }
@@ -91,6 +93,7 @@ void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--format", flags->format,
                       "table, svg, pprof, folded, jsonl or session; without -o on standard output");
+  flags->source.AddTo(*command);
   command->add_option("--daemon", flags->daemon, "the lbrd to read it with (default: found)");
   command->footer(
       "Examples:\n"

@@ -21,21 +21,22 @@ absl::Status SampleLines::Open() {
   return absl::OkStatus();
 }
 
-absl::Status SampleLines::Run(const Client& client, const v1::Session& session) {
+absl::Status SampleLines::Run(const Client& client, const v1::Session& session,
+                              const v1::SourceDetail& detail) {
   JsonlWriter writer(session);
   absl::Status written;
   uint64_t dropped = 0;
   std::string text;
-  const absl::Status streamed =
-      client.StreamSamples(session.name(), [&](const v1::StreamSamplesResponse& message) {
-        text.clear();
-        written = writer.Append(message, text);
-        dropped = message.dropped();
-        if (written.ok() && std::fwrite(text.data(), 1, text.size(), file_) != text.size()) {
-          written = absl::UnavailableError(absl::StrCat("cannot write ", path_));
-        }
-        return written.ok();
-      });
+  const auto take = [&](const v1::StreamSamplesResponse& message) {
+    text.clear();
+    written = writer.Append(message, text);
+    dropped = message.dropped();
+    if (written.ok() && std::fwrite(text.data(), 1, text.size(), file_) != text.size()) {
+      written = absl::UnavailableError(absl::StrCat("cannot write ", path_));
+    }
+    return written.ok();
+  };
+  const absl::Status streamed = client.StreamSamples(session.name(), take, detail);
   if (!written.ok()) return written;
   if (!streamed.ok()) return streamed;
   if (dropped != 0) {
@@ -46,9 +47,10 @@ absl::Status SampleLines::Run(const Client& client, const v1::Session& session) 
   return absl::OkStatus();
 }
 
-void SampleLines::Start(const Client& client, const v1::Session& session) {
-  thread_ = std::thread([this, &client, session] {
-    status_ = Run(client, session);
+void SampleLines::Start(const Client& client, const v1::Session& session,
+                        const v1::SourceDetail& detail) {
+  thread_ = std::thread([this, &client, session, detail] {
+    status_ = Run(client, session, detail);
     if (!status_.ok()) failed_ = true;
   });
 }

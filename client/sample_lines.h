@@ -20,7 +20,7 @@ class SampleLines {
   ~SampleLines();
 
   absl::Status Open();
-  void Start(const Client& client, const v1::Session& session);
+  void Start(const Client& client, const v1::Session& session, const v1::SourceDetail& detail);
   // Waits for the session's end; says whether all was written. Samples that the stream lost because
   // it was read too slowly are an error too: a file that looks whole must be.
   absl::Status Finish();
@@ -28,7 +28,8 @@ class SampleLines {
   bool failed() const { return failed_; }
 
  private:
-  absl::Status Run(const Client& client, const v1::Session& session);
+  absl::Status Run(const Client& client, const v1::Session& session,
+                   const v1::SourceDetail& detail);
   const std::string path_;
   FILE* file_ = nullptr;
   std::atomic<bool> failed_ = false;

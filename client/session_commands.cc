@@ -97,6 +97,7 @@ absl::Status List(const Common& common) {
 
 struct StopFlags {
   std::string name;
+  SourceFlags source;
   std::vector<std::string> outputs;
   std::string format;
 };
@@ -114,7 +115,8 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->StopSession(flags.name);
   if (!session.ok()) return session.status();
-  const absl::StatusOr<v1::GetProfileResponse> profile = client->GetProfile(flags.name);
+  const absl::StatusOr<v1::GetProfileResponse> profile =
+      client->GetProfile(flags.name, flags.source.Detail());
   if (!profile.ok()) return profile.status();
   // Only what was shown is forgotten: a file that could not be written can be asked for again.
   const absl::Status shown = ShowResults(*profile, *outputs, common.quiet);
@@ -123,14 +125,19 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   return shown.ok() ? deleted : shown;
 }
 
-absl::Status Stream(const Common& common, const std::string& name) {
+struct StreamFlags {
+  std::string name;
+  SourceFlags source;
+};
+
+absl::Status Stream(const Common& common, const StreamFlags& flags) {
   const absl::StatusOr<Client> client = Client::Connect(common.socket);
   if (!client.ok()) return client.status();
-  const absl::StatusOr<v1::Session> session = client->GetSession(name);
+  const absl::StatusOr<v1::Session> session = client->GetSession(flags.name);
   if (!session.ok()) return session.status();
   SampleLines lines("-");
   if (absl::Status opened = lines.Open(); !opened.ok()) return opened;
-  lines.Start(*client, *session);
+  lines.Start(*client, *session, flags.source.Detail());
   return lines.Finish();
 }
 
@@ -160,16 +167,19 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
       ->take_all()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  stop->source.AddTo(*stop_command);
   stop_command->add_option("--format", stop->format, "table, svg, pprof, folded or session");
   stop_command->callback(
       [stop, &common, action] { *action = [stop, &common] { return Stop(common, *stop); }; });
 
-  auto name = std::make_shared<std::string>();
+  auto stream = std::make_shared<StreamFlags>();
   CLI::App* stream_command =
       app.add_subcommand("stream", "a session's samples as they come, a JSON object a line");
-  stream_command->add_option("NAME", *name, "its name: see lbrctl list")->required();
-  stream_command->callback(
-      [name, &common, action] { *action = [name, &common] { return Stream(common, *name); }; });
+  stream_command->add_option("NAME", stream->name, "its name: see lbrctl list")->required();
+  stream->source.AddTo(*stream_command);
+  stream_command->callback([stream, &common, action] {
+    *action = [stream, &common] { return Stream(common, *stream); };
+  });
 }
 
 }  // namespace lbrd::client

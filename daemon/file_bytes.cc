@@ -22,9 +22,13 @@ namespace {
 
 class FdBytes : public unwind::ByteSource {
  public:
-  FdBytes(int fd, uint64_t size) : fd_(fd), size_(size) {}
+  explicit FdBytes(int fd) : fd_(fd) {}
   ~FdBytes() override { close(fd_); }
-  uint64_t size() const override { return size_; }
+  // As it is now: what a JIT compiler writes grows.
+  uint64_t size() const override {
+    struct stat status;
+    return fstat(fd_, &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
+  }
   absl::Status ReadAt(uint64_t offset, std::span<std::byte> out) const override {
     while (!out.empty()) {
       const ssize_t bytes = pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
@@ -39,7 +43,6 @@ class FdBytes : public unwind::ByteSource {
 
  private:
   const int fd_;
-  const uint64_t size_;
 };
 
 class MemoryImage : public unwind::ByteSource {
@@ -68,7 +71,7 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> FileBytes(int fd,
     close(fd);
     return absl::ErrnoToStatus(error, absl::StrCat("cannot examine ", path));
   }
-  return std::make_shared<FdBytes>(fd, static_cast<uint64_t>(status.st_size));
+  return std::make_shared<FdBytes>(fd);
 }
 
 absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path) {

@@ -126,6 +126,11 @@ absl::Status Pipeline::ReadAll() {
 }
 
 void Pipeline::Route(const perf_event_header* header, uint32_t event, int32_t pid) {
+  if (header->type == PERF_RECORD_KSYMBOL) {
+    // Kernel code is in everybody's stacks.
+    for (size_t i = 0; i < workers_.size(); ++i) Append(i, header, event);
+    return;
+  }
   const Router::Route route = router_.RouteRecord(header, pid);
   if (route.moved) {
     pmu::RecordWriter gone;

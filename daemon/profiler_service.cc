@@ -174,7 +174,8 @@ grpc::Status ProfilerService::StreamSamples(grpc::ServerContext* context,
   const absl::StatusOr<std::shared_ptr<SampleStream>> stream = (*session)->AddStream();
   if (!stream.ok()) return ToGrpc(stream.status());
 
-  DefinitionEncoder definitions;
+  const SourceAnnotator::Lease lease(&annotator_, request->source_detail());
+  DefinitionEncoder definitions(lease.wanted());
   std::vector<Sample> samples;
   bool client_listens = true;
   while (client_listens && (*stream)->Pop(delay, &samples)) {
@@ -182,6 +183,7 @@ grpc::Status ProfilerService::StreamSamples(grpc::ServerContext* context,
     if (samples.empty()) continue;
     v1::StreamSamplesResponse message;
     EncodeSamples(samples, &definitions, message.mutable_definitions(), message.mutable_samples());
+    lease.Annotate(definitions.TakeFrames(), message.mutable_definitions());
     message.set_dropped((*stream)->dropped());
     client_listens = client_listens && writer->Write(message);
   }
@@ -199,7 +201,10 @@ grpc::Status ProfilerService::GetProfile(grpc::ServerContext*, const v1::GetProf
   const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
   if (!session.ok()) return ToGrpc(session.status());
   (*session)->Describe(response->mutable_session());
-  (*session)->EncodeProfileTo(response->mutable_profile());
+  const SourceAnnotator::Lease lease(&annotator_, request->source_detail());
+  DefinitionEncoder definitions(lease.wanted());
+  (*session)->EncodeProfileTo(&definitions, response->mutable_profile());
+  lease.Annotate(definitions.TakeFrames(), response->mutable_profile()->mutable_definitions());
   return grpc::Status::OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "daemon/capabilities.h"
 #include "daemon/session_table.h"
+#include "daemon/source_annotator.h"
 #include "daemon/task_table.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 #include "pmu/admission.h"
@@ -59,6 +60,7 @@ class ProfilerService final : public v1::Profiler::Service {
   SessionTable& sessions_;
   TaskTable& tasks_;
   MachineCapabilities capabilities_;
+  SourceAnnotator annotator_;
   const bool replay_;
   const uint64_t started_ns_;
 };

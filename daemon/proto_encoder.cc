@@ -41,8 +41,8 @@ v1::StackState ProtoState(unwind::StackState state) {
   return v1::STACK_STATE_UNSPECIFIED;
 }
 
-// proto3 strings are UTF-8; names of processes, files and symbols are whatever somebody made them.
-// Bytes outside ASCII that do not form UTF-8 become '?'.
+}  // namespace
+
 std::string ProtoText(absl::string_view text) {
   std::string out;
   out.reserve(text.size());
@@ -75,16 +75,19 @@ std::string ProtoText(absl::string_view text) {
   return out;
 }
 
-}  // namespace
-
-void DefinitionEncoder::AddFrame(const FrameInfo& frame, v1::Definitions* out) {
+void DefinitionEncoder::AddFrame(const std::shared_ptr<const FrameInfo>& added,
+                                 v1::Definitions* out) {
+  const FrameInfo& frame = *added;
   if (!frames_.insert(frame.id).second) return;
+  if (keep_frames_) new_frames_.push_back(added);
   v1::Frame* encoded = out->add_frames();
   encoded->set_id(frame.id);
   encoded->set_ip(frame.ip);
   encoded->set_source(ProtoSource(frame.source));
   encoded->set_symbol(ProtoText(frame.symbol));
   encoded->set_offset(frame.offset);
+  encoded->set_file(ProtoText(frame.file));
+  encoded->set_line(frame.line);
   if (frame.binary == nullptr) return;
   encoded->set_binary_id(frame.binary->id);
   if (!binaries_.insert(frame.binary->id).second) return;
@@ -105,7 +108,7 @@ void DefinitionEncoder::AddStack(const StackInfo& stack, v1::Definitions* out) {
   v1::Stack* encoded = out->add_stacks();
   encoded->set_id(stack.id);
   for (const auto& frame : stack.frames) {
-    AddFrame(*frame, out);
+    AddFrame(frame, out);
     encoded->add_frame_ids(frame->id);
   }
   encoded->mutable_verdict()->set_state(ProtoState(stack.verdict.state));
@@ -145,12 +148,11 @@ void EncodeSamples(std::span<const Sample> samples, DefinitionEncoder* definitio
   for (const Sample& sample : samples) batch->add_events(sample.event);
 }
 
-void EncodeProfile(const ProfileTable& table, v1::Profile* out) {
-  DefinitionEncoder definitions;
+void EncodeProfile(const ProfileTable& table, DefinitionEncoder* definitions, v1::Profile* out) {
   for (const auto& [key, sum] : table.entries()) {
     const auto& [stack, thread, event] = key;
-    definitions.AddStack(*stack, out->mutable_definitions());
-    definitions.AddThread(*thread, out->mutable_definitions());
+    definitions->AddStack(*stack, out->mutable_definitions());
+    definitions->AddThread(*thread, out->mutable_definitions());
     v1::ProfileEntry* entry = out->add_entries();
     entry->set_stack_id(stack->id);
     entry->set_thread_id(thread->id);

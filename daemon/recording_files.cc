@@ -1,5 +1,6 @@
 #include "daemon/recording_files.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -11,7 +12,8 @@
 namespace lbrd::daemon {
 namespace {
 
-absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPath(const std::string& path) {
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenRegularBytes(
+    const std::string& path) {
   absl::StatusOr<int> fd = OpenRegular(path);
   if (!fd.ok()) return fd.status();
   return FileBytes(*fd, path);
@@ -31,6 +33,11 @@ RecordingFiles::RecordingFiles(const std::string& recording_path,
   char* absolute = realpath(std::string(FolderOf(recording_path)).c_str(), nullptr);
   if (absolute != nullptr) folder_ = absolute;
   free(absolute);
+  struct stat status;
+  if (stat(recording_path.c_str(), &status) == 0) {
+    owner_ = status.st_uid;
+    written_seconds_ = status.st_mtim.tv_sec;
+  }
   if (const char* home = std::getenv("HOME")) perf_cache_ = absl::StrCat(home, "/.debug");
   for (const pmu::RecordedBuildId& file : build_ids) {
     if (!file.kernel) build_ids_[file.path] = file.build_id;
@@ -55,7 +62,7 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Open(
   if (build_id.empty()) {
     struct stat status;
     if (file.inode != 0 && stat(file.path.c_str(), &status) == 0 && status.st_ino == file.inode) {
-      return OpenPath(file.path);
+      return OpenRegularBytes(file.path);
     }
     return absl::FailedPreconditionError(
         "no build ID was recorded for it, so no file here is sure to be the same");
@@ -67,7 +74,7 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Open(
       BuildIdPath(perf_cache_, build_id, "/elf"),
   };
   for (const std::string& path : candidates) {
-    absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> bytes = OpenPath(path);
+    absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> bytes = OpenRegularBytes(path);
     if (bytes.ok() && HasBuildId(*bytes, build_id)) return bytes;
   }
   return absl::NotFoundError(absl::StrCat("no file here has its build ID ", build_id));
@@ -75,7 +82,31 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Open(
 
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::OpenDebug(
     int32_t, const std::string& build_id) {
-  return OpenPath(BuildIdPath("/usr/lib/debug", build_id, ".debug"));
+  return OpenRegularBytes(BuildIdPath("/usr/lib/debug", build_id, ".debug"));
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::OpenPath(
+    int32_t, const std::string& path) {
+  return OpenRegularBytes(path);
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::OpenPerfMap(
+    int32_t pid, std::string* path) {
+  const std::string name = absl::StrCat("/perf-", pid, ".map");
+  *path = folder_ + name;
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> beside = OpenRegularBytes(*path);
+  if (beside.ok()) return beside;
+  *path = "/tmp" + name;
+  struct stat status;
+  if (stat(path->c_str(), &status) != 0) return absl::NotFoundError("no perf map");
+  struct statx birth;
+  const bool known = statx(AT_FDCWD, path->c_str(), 0, STATX_BTIME, &birth) == 0 &&
+                     (birth.stx_mask & STATX_BTIME) != 0;
+  const int64_t begun = known ? birth.stx_btime.tv_sec : status.st_mtim.tv_sec;
+  if ((status.st_uid != owner_ && status.st_uid != 0) || begun > written_seconds_) {
+    return absl::FailedPreconditionError(absl::StrCat(*path, " is not of this recording"));
+  }
+  return OpenRegularBytes(*path);
 }
 
 }  // namespace lbrd::daemon

@@ -28,10 +28,18 @@ class RecordingFiles : public unwind::FileSource {
       int32_t pid, const unwind::FileIdentity& file) override;
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(
       int32_t pid, const std::string& build_id) override;
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPath(
+      int32_t pid, const std::string& path) override;
+  // perf-PID.map in the folder of the recording, or in /tmp: there only of the recording's owner or
+  // root, and not begun after the recording was written, since a pid may be used again.
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPerfMap(int32_t pid,
+                                                                        std::string* path) override;
 
  private:
   std::string folder_;
-  std::string perf_cache_;  // ~/.debug, where perf keeps what it recorded
+  uint32_t owner_ = 0;           // of the recording
+  int64_t written_seconds_ = 0;  // when it was, since the epoch
+  std::string perf_cache_;       // ~/.debug, where perf keeps what it recorded
   absl::flat_hash_map<std::string, std::string> build_ids_;  // by recorded path
 };
 

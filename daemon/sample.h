@@ -11,6 +11,10 @@
 
 #include "unwind/stack.h"
 
+namespace lbrd::unwind {
+class Binary;
+}  // namespace lbrd::unwind
+
 namespace lbrd::daemon {
 
 inline constexpr uint32_t kCpuUnknown = UINT32_MAX;
@@ -20,6 +24,8 @@ struct BinaryInfo {
   std::string path;
   std::string build_id;
   std::string symbols_missing;  // why; empty: it has symbols
+  // Where lines and inlined functions are read, when somebody asks; null: nowhere.
+  std::shared_ptr<const unwind::Binary> code;
 };
 
 struct FrameInfo {
@@ -29,6 +35,12 @@ struct FrameInfo {
   std::string symbol;
   uint64_t offset = 0;
   std::shared_ptr<const BinaryInfo> binary;  // null: in no mapping
+  // Of the instruction that is meant (before a return address), in the file's own terms; 0:
+  // unknown.
+  uint64_t address = 0;
+  // Where a JIT compiler says that it comes from; empty and 0: unknown.
+  std::string file;
+  uint32_t line = 0;
 };
 
 struct StackInfo {

@@ -240,9 +240,9 @@ void Session::Describe(v1::Session* out) const {
   out->set_cpus(source_.cpus);
 }
 
-void Session::EncodeProfileTo(v1::Profile* out) const {
+void Session::EncodeProfileTo(DefinitionEncoder* definitions, v1::Profile* out) const {
   absl::MutexLock lock(&mutex_);
-  EncodeProfile(profile_, out);
+  EncodeProfile(profile_, definitions, out);
 }
 
 }  // namespace lbrd::daemon

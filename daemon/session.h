@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "daemon/pipeline.h"
 #include "daemon/profile_table.h"
+#include "daemon/proto_encoder.h"
 #include "daemon/sample_stream.h"
 #include "daemon/session_source.h"
 #include "lbrd/v1/profiler.pb.h"
@@ -51,7 +52,7 @@ class Session : public SampleSink {
   bool ended() const;
   v1::SessionState state() const;
   void Describe(v1::Session* out) const;
-  void EncodeProfileTo(v1::Profile* out) const;
+  void EncodeProfileTo(DefinitionEncoder* definitions, v1::Profile* out) const;
 
   // See pmu::RecordSource::LendEvent().
   absl::Status Lend(int32_t cpu,

@@ -1,6 +1,7 @@
 #include "daemon/session_source.h"
 
 #include <elf.h>
+#include <time.h>
 
 #include <algorithm>
 #include <utility>
@@ -200,11 +201,13 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
   source.cpus = info.cpus_online;
   for (const pmu::SourceEvent& event : (*data)->events()) {
     const v1::StackMode mode = ModeOfAttr(event.attr);
-    source.events.push_back({.format = event.format,
-                             .resolve = {.lbr_call_stack = mode == v1::STACK_MODE_LBR,
-                                         .lbr_depth = info.lbr_depth,
-                                         .machine = MachineOf(info.arch)},
-                             .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
+    source.events.push_back(
+        {.format = event.format,
+         .resolve = {.lbr_call_stack = mode == v1::STACK_MODE_LBR,
+                     .lbr_depth = info.lbr_depth,
+                     .machine = MachineOf(info.arch)},
+         .fixed_period = event.attr.freq ? 0 : event.attr.sample_period,
+         .monotonic = event.attr.use_clockid != 0 && event.attr.clockid == CLOCK_MONOTONIC});
     v1::SessionEvent described;
     described.set_name(event.name);
     described.set_stack_mode(mode);

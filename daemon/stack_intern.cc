@@ -1,11 +1,14 @@
 #include "daemon/stack_intern.h"
 
 #include <atomic>
+#include <optional>
 #include <utility>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "unwind/frame_name.h"
+#include "unwind/jit_code.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -41,9 +44,9 @@ std::shared_ptr<const BinaryInfo> StackIntern::InternBinary(
     const std::shared_ptr<const unwind::Binary>& binary) {
   std::shared_ptr<const BinaryInfo>& known = binaries_[binary];
   if (known == nullptr) {
-    known = std::make_shared<BinaryInfo>(
-        BinaryInfo{next_binary_id++, binary->path().empty() ? "[anon]" : binary->path(),
-                   binary->build_id(), binary->symbols_problem()});
+    known = std::make_shared<BinaryInfo>(BinaryInfo{
+        next_binary_id++, binary->path().empty() ? "[anon]" : binary->path(), binary->build_id(),
+        binary->symbols_problem(), binary->readable() ? binary : nullptr});
     bytes_ += sizeof(BinaryInfo) + binary->path().size() + 128;
   }
   return known;
@@ -54,47 +57,88 @@ std::shared_ptr<const BinaryInfo> StackIntern::InternKernelModule(const std::str
   if (known == nullptr) {
     known = std::make_shared<BinaryInfo>(BinaryInfo{
         next_binary_id++, module.empty() ? "[kernel.kallsyms]" : absl::StrCat("[", module, "]"), "",
-        kernel_symbols_missing_});
+        kernel_symbols_missing_, nullptr});
     bytes_ += sizeof(BinaryInfo) + 128;
   }
   return known;
 }
 
+std::shared_ptr<const BinaryInfo> StackIntern::InternJitFile(const std::string& path) {
+  std::shared_ptr<const BinaryInfo>& known = modules_[path];
+  if (known == nullptr) {
+    known = std::make_shared<BinaryInfo>(BinaryInfo{.id = next_binary_id++, .path = path});
+    bytes_ += sizeof(BinaryInfo) + path.size() + 128;
+  }
+  return known;
+}
+
+void StackIntern::Apply(const pmu::KsymbolRecord& record) {
+  if (record.unregister) {
+    kernel_code_.Remove(record.address, record.length, record.who.time);
+  } else {
+    kernel_code_.Add(record.address, record.length, record.name, record.who.time);
+  }
+}
+
 const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::ResolvedFrame& frame,
-                                                                 const unwind::Process& process) {
+                                                                 const unwind::Process& process,
+                                                                 uint64_t time_ns, bool monotonic) {
   const bool kernel = frame.source == unwind::FrameSource::kKernel;
   const unwind::Mapping* mapping = kernel ? nullptr : process.space.Find(frame.look_up);
   const uint64_t place =
       mapping != nullptr ? frame.look_up - mapping->start + mapping->file_offset : frame.look_up;
-  std::shared_ptr<const FrameInfo>& known = frames_[FrameKey(
-      mapping != nullptr ? mapping->binary.get() : nullptr, frame.ip, place, frame.source)];
+  // What was made at run time, if anything.
+  std::optional<unwind::CodeSymbol> made;
+  const std::string* made_path = nullptr;
+  if (kernel) {
+    made = kernel_code_.Find(frame.look_up, time_ns != 0 ? time_ns : UINT64_MAX);
+  } else if (process.jit != nullptr && (mapping == nullptr || !mapping->binary->has_file())) {
+    const uint64_t code_time_ns = monotonic && time_ns != 0 ? time_ns : UINT64_MAX;
+    if (const auto found = process.jit->Find(frame.look_up, time_ns, code_time_ns)) {
+      made = found->code;
+      made_path = found->path;
+    }
+  }
+  std::shared_ptr<const FrameInfo>& known =
+      frames_[FrameKey(mapping != nullptr ? mapping->binary.get() : nullptr, frame.ip, place,
+                       frame.source, made.has_value() ? made->id : 0)];
   if (known != nullptr) return known;
   auto info = std::make_shared<FrameInfo>();
   info->id = next_frame_id++;
   info->ip = frame.ip;
   info->source = frame.source;
   unwind::FrameName name;
-  if (kernel) {
+  if (made.has_value()) {
+    name = {.symbol = std::string(made->name), .offset = frame.ip - made->start};
+    info->file = std::string(made->file);
+    info->line = made->line;
+    info->binary = kernel ? InternKernelModule(absl::StartsWith(made->name, "bpf_") ? "bpf" : "")
+                          : InternJitFile(*made_path);
+  } else if (kernel) {
     std::string module;
     name = unwind::NameKernelFrame(kernel_, frame, &module);
     info->binary = InternKernelModule(module);
   } else {
     name = unwind::NameUserFrame(mapping, frame);
-    if (mapping != nullptr) info->binary = InternBinary(mapping->binary);
+    if (mapping != nullptr) {
+      info->binary = InternBinary(mapping->binary);
+      info->address = mapping->FileAddress(frame.look_up).value_or(0);
+    }
   }
   info->symbol = std::move(name.symbol);
   info->offset = name.offset;
-  bytes_ += sizeof(FrameInfo) + info->symbol.size() + sizeof(FrameKey) + 64;
+  bytes_ += sizeof(FrameInfo) + info->symbol.size() + info->file.size() + sizeof(FrameKey) + 64;
   known = std::move(info);
   return known;
 }
 
 std::shared_ptr<const StackInfo> StackIntern::Intern(const unwind::ResolvedStack& stack,
-                                                     const unwind::Process& process) {
+                                                     const unwind::Process& process,
+                                                     uint64_t time_ns, bool monotonic) {
   ResetIfOverBudget();
   candidate_->frames.clear();
   for (const unwind::ResolvedFrame& frame : stack.frames) {
-    candidate_->frames.push_back(InternFrame(frame, process));
+    candidate_->frames.push_back(InternFrame(frame, process, time_ns, monotonic));
   }
   candidate_->verdict = stack.verdict;
   candidate_->has_user = stack.has_user;

@@ -17,6 +17,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "daemon/sample.h"
+#include "pmu/record.h"
+#include "unwind/code_symbols.h"
 #include "unwind/kernel_symbols.h"
 #include "unwind/process_table.h"
 #include "unwind/stack_resolver.h"
@@ -26,13 +28,19 @@ namespace lbrd::daemon {
 class StackIntern {
  public:
   static constexpr size_t kDefaultBudgetBytes = size_t{128} << 20;
+  static constexpr size_t kMaxKernelCodeBytes = size_t{16} << 20;
 
   // Borrows `kernel` (null: kernel frames have no names, for the reason given).
   StackIntern(const unwind::KernelSymbols* kernel, std::string kernel_symbols_missing,
               size_t budget_bytes = kDefaultBudgetBytes);
 
+  // `time_ns`: of the sample; 0: unknown. Code made at run time is named as it was then, or where
+  // `monotonic` is false (a recording by another clock than a JIT compiler's) as it was last.
   std::shared_ptr<const StackInfo> Intern(const unwind::ResolvedStack& stack,
-                                          const unwind::Process& process);
+                                          const unwind::Process& process, uint64_t time_ns = 0,
+                                          bool monotonic = true);
+  // The kernel has made or freed code: a BPF program, a trampoline.
+  void Apply(const pmu::KsymbolRecord& record);
   std::shared_ptr<const ThreadInfo> InternThread(int32_t pid, int32_t tid,
                                                  const unwind::Process& process);
 
@@ -41,8 +49,9 @@ class StackIntern {
 
  private:
   // Binary (null: kernel or unmapped), recorded address, place in the file (or the looked-up
-  // address where there is none), source.
-  using FrameKey = std::tuple<const unwind::Binary*, uint64_t, uint64_t, unwind::FrameSource>;
+  // address where there is none), source, the piece of code made at run time (0: none).
+  using FrameKey =
+      std::tuple<const unwind::Binary*, uint64_t, uint64_t, unwind::FrameSource, uint64_t>;
   struct HashByFrames {
     using is_transparent = void;
     size_t operator()(const std::shared_ptr<const StackInfo>& stack) const;
@@ -54,10 +63,12 @@ class StackIntern {
   };
 
   const std::shared_ptr<const FrameInfo>& InternFrame(const unwind::ResolvedFrame& frame,
-                                                      const unwind::Process& process);
+                                                      const unwind::Process& process,
+                                                      uint64_t time_ns, bool monotonic);
   std::shared_ptr<const BinaryInfo> InternBinary(
       const std::shared_ptr<const unwind::Binary>& binary);
   std::shared_ptr<const BinaryInfo> InternKernelModule(const std::string& module);
+  std::shared_ptr<const BinaryInfo> InternJitFile(const std::string& path);
   void ResetIfOverBudget();
 
   const unwind::KernelSymbols* const kernel_;
@@ -65,12 +76,16 @@ class StackIntern {
   const size_t budget_bytes_;
   size_t bytes_ = 0;
   uint64_t resets_ = 0;
+  // Kernel code that came and went while we looked.
+  unwind::CodeBudget kernel_code_budget_{kMaxKernelCodeBytes};
+  unwind::CodeSymbols kernel_code_{&kernel_code_budget_};
 
   absl::flat_hash_map<FrameKey, std::shared_ptr<const FrameInfo>> frames_;
   absl::flat_hash_set<std::shared_ptr<const StackInfo>, HashByFrames, EqualFrames> stacks_;
   // The key's binary is kept alive, so that its address stays its own.
   absl::flat_hash_map<std::shared_ptr<const unwind::Binary>, std::shared_ptr<const BinaryInfo>>
       binaries_;
+  // By module, and by the path of a perf map or jitdump.
   absl::flat_hash_map<std::string, std::shared_ptr<const BinaryInfo>> modules_;
   absl::flat_hash_map<int32_t, std::shared_ptr<const ThreadInfo>> threads_;  // by tid
   std::shared_ptr<StackInfo> candidate_;  // being looked up; reused until it is new

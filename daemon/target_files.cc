@@ -2,11 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/file_bytes.h"
+#include "daemon/process_facts.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -59,14 +63,45 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::Open(
 
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenDebug(
     int32_t pid, const std::string& build_id) {
-  const std::string path = BuildIdPath("/usr/lib/debug", build_id, ".debug");
+  return OpenPath(pid, BuildIdPath("/usr/lib/debug", build_id, ".debug"));
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenPath(
+    int32_t pid, const std::string& path) {
   for (const int32_t root_of : {pid, -1}) {
     uint64_t inode = 0;
     absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> bytes =
         OpenBelow(root_of, path, &inode);
     if (bytes.ok()) return bytes;
   }
-  return absl::NotFoundError("no debug file is installed");
+  return absl::NotFoundError(absl::StrCat("there is no ", path));
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenPerfMap(
+    int32_t pid, std::string* path) {
+  const std::optional<ProcessFacts> process = ReadProcessFacts(pid);
+  *path = absl::StrCat("/tmp/perf-", process.has_value() ? process->namespaced_pid : pid, ".map");
+  constexpr int kFolder = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  int root = open(absl::StrCat("/proc/", pid, "/root").c_str(), kFolder);
+  // It is gone, or a zombie. If it was in a namespace of its own, its files went with it.
+  const bool ours = !process.has_value() || process->namespaced_pid == pid;
+  if (root < 0 && ours) root = open("/", kFolder);
+  if (root < 0) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
+  absl::StatusOr<int> fd = OpenRegularInRoot(root, *path);
+  close(root);
+  if (!fd.ok()) return fd.status();
+  struct stat status;
+  const bool known = fstat(*fd, &status) == 0;
+  // File systems keep times of a coarser clock.
+  constexpr int64_t kSlackSeconds = 2;
+  const int64_t oldest =
+      process.has_value() ? process->start_seconds - kSlackSeconds : time(nullptr) - kFreshSeconds;
+  const bool own = !process.has_value() || status.st_uid == process->uid || status.st_uid == 0;
+  if (!known || !own || status.st_mtim.tv_sec < oldest) {
+    close(*fd);
+    return absl::FailedPreconditionError(absl::StrCat(*path, " is not of this process"));
+  }
+  return FileBytes(*fd, *path);
 }
 
 }  // namespace lbrd::daemon

@@ -63,6 +63,8 @@ void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
     if (tasks != nullptr) tasks->Apply(*task);
   } else if (const auto* answer = std::get_if<pmu::CallchainDeferredRecord>(&*decoded)) {
     HandleAnswer(*answer);
+  } else if (const auto* ksymbol = std::get_if<pmu::KsymbolRecord>(&*decoded)) {
+    intern_.Apply(*ksymbol);
   }
 }
 
@@ -112,7 +114,8 @@ void Worker::Finish(const PendingSample& sample, const unwind::Process& process)
                        .weight = sample.weight,
                        .cpu = sample.cpu,
                        .event = sample.event,
-                       .stack = intern_.Intern(sample.stack, process),
+                       .stack = intern_.Intern(sample.stack, process, sample.time_ns,
+                                               events_[sample.event].monotonic),
                        .thread = intern_.InternThread(sample.pid, sample.tid, process)});
   if (finished_.size() >= kDeliverSamples) DeliverBatch();
 }

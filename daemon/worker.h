@@ -37,6 +37,7 @@ struct WorkerEvent {
   pmu::RecordFormat format;
   unwind::ResolveOptions resolve;
   uint64_t fixed_period = 0;  // the weight of samples that carry no period; 0: 1
+  bool monotonic = true;      // times are of CLOCK_MONOTONIC
 };
 
 class Worker {

@@ -5,7 +5,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "unwind/debug_file.h"
 #include "unwind/eh_frame_index.h"
+#include "unwind/jit_code.h"
 
 namespace lbrd::unwind {
 namespace {
@@ -36,13 +38,11 @@ std::optional<uint64_t> Binary::AddressOfOffset(uint64_t offset) const {
 
 void Binary::LoadSymbols() const {
   if (!elf_.has_value()) return;
-  std::optional<ElfFile> debug;
-  if (!build_id().empty()) {
-    absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->OpenDebug(pid_, build_id());
-    if (bytes.ok()) {
-      absl::StatusOr<ElfFile> parsed = ElfFile::Parse(*std::move(bytes));
-      if (parsed.ok() && parsed->build_id() == build_id()) debug = *std::move(parsed);
-    }
+  std::optional<ElfFile> debug = FindDebugFile(*elf_, path(), *files_, pid_);
+  if (!debug.has_value()) {
+    // Function symbols only, which a debug file has too.
+    absl::StatusOr<ElfFile> mini = ReadMiniDebugInfo(*elf_);
+    if (mini.ok()) debug = *std::move(mini);
   }
   absl::StatusOr<SymbolTable> table =
       SymbolTable::Build(*elf_, debug.has_value() ? &*debug : nullptr);
@@ -53,6 +53,12 @@ void Binary::LoadSymbols() const {
   } else {
     symbols_ = *std::move(table);
   }
+}
+
+std::optional<ElfFile> Binary::DebugInfoFile() const {
+  if (!elf_.has_value()) return std::nullopt;
+  if (elf_->FindSection(".debug_info") != nullptr) return elf_;
+  return FindDebugFile(*elf_, path(), *files_, pid_);
 }
 
 void Binary::LoadUnwindInfo() const {
@@ -119,7 +125,8 @@ bool Binary::ReadMemory(uint64_t address, std::span<std::byte> out) const {
 
 std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity& identity) {
   if (NoFile(identity.path)) {
-    return std::make_shared<Binary>(identity, "not a file: made at run time");
+    return std::make_shared<Binary>(identity,
+                                    "made at run time, and no perf map or jitdump names it");
   }
   absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->Open(pid, identity);
   if (!bytes.ok()) {
@@ -137,6 +144,10 @@ std::shared_ptr<const Binary> BinaryCache::Unify(std::shared_ptr<const Binary> l
   if (std::shared_ptr<const Binary> same = known.lock()) return same;
   known = loaded;
   return loaded;
+}
+
+std::shared_ptr<JitCode> BinaryCache::NewJitCode(int32_t pid, std::shared_ptr<JitCode> inherited) {
+  return std::make_shared<JitCode>(files_, &jit_budget_, pid, std::move(inherited));
 }
 
 std::shared_ptr<const Binary> BinaryCache::Get(int32_t pid, const FileIdentity& identity) {

@@ -20,12 +20,15 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
+#include "unwind/code_symbols.h"
 #include "unwind/elf_file.h"
 #include "unwind/file_source.h"
 #include "unwind/rule_tables.h"
 #include "unwind/symbol_table.h"
 
 namespace lbrd::unwind {
+
+class JitCode;
 
 class Binary {
  public:
@@ -57,6 +60,8 @@ class Binary {
 
   // A file offset in the file's own address terms.
   std::optional<uint64_t> AddressOfOffset(uint64_t offset) const;
+  // The file that holds its DWARF: itself, or its debug file. nullopt: neither is to be had.
+  std::optional<ElfFile> DebugInfoFile() const;
   // Why no symbols could be read; empty: some were.
   const std::string& symbols_problem() const;
   std::optional<Symbol> FindSymbol(uint64_t address) const;
@@ -98,6 +103,9 @@ class BinaryCache {
   // The rules for unwinding of these binaries.
   RuleTables* rule_tables() { return &rule_tables_; }
 
+  // What is known of the code that a process makes at run time.
+  std::shared_ptr<JitCode> NewJitCode(int32_t pid, std::shared_ptr<JitCode> inherited);
+
   // Never null: what cannot be read is a Binary with a problem().
   std::shared_ptr<const Binary> Get(int32_t pid, const FileIdentity& identity);
 
@@ -114,6 +122,7 @@ class BinaryCache {
   FileSource* const files_;
   const size_t capacity_;
   RuleTables rule_tables_;
+  CodeBudget jit_budget_;  // of all processes
   absl::Mutex mutex_;
   absl::flat_hash_map<FileIdentity, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::list<FileIdentity> by_age_ ABSL_GUARDED_BY(mutex_);  // youngest first

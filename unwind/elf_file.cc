@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "unwind/decompress.h"
 
 namespace lbrd::unwind {
 namespace {
@@ -25,6 +26,7 @@ constexpr int kMaxNotesRead = 64;
 constexpr size_t kMaxSectionNameBytes = 256;
 constexpr uint64_t kMaxSectionNameTableBytes = 16 << 20;
 constexpr size_t kMaxBuildIdBytes = 64;
+constexpr uint32_t kElfCompressZstd = 2;  // ELFCOMPRESS_ZSTD, which older headers lack
 
 // [offset, offset + size) lies in a file of `file_size` bytes.
 bool Within(uint64_t offset, uint64_t size, uint64_t file_size) {
@@ -146,6 +148,22 @@ std::vector<ElfSection> ReadSections(const ByteSource& bytes, const Tables& tabl
   return sections;
 }
 
+absl::StatusOr<std::vector<std::byte>> DecompressSection(absl::string_view name,
+                                                         std::span<const std::byte> content) {
+  Elf64_Chdr header;
+  if (content.size() < sizeof header) {
+    return absl::InvalidArgumentError(absl::StrCat("section ", name, ": its header is cut off"));
+  }
+  std::memcpy(&header, content.data(), sizeof header);
+  if (header.ch_type != ELFCOMPRESS_ZLIB && header.ch_type != kElfCompressZstd) {
+    return absl::UnimplementedError(
+        absl::StrCat("section ", name, " is compressed in a way ", header.ch_type, " not known"));
+  }
+  return Decompress(header.ch_type == kElfCompressZstd ? Compression::kZstd : Compression::kZlib,
+                    content.subspan(sizeof header),
+                    std::min(header.ch_size, ElfFile::kMaxSectionBytes));
+}
+
 }  // namespace
 
 absl::StatusOr<ElfFile> ElfFile::Parse(std::shared_ptr<const ByteSource> bytes) {
@@ -235,9 +253,6 @@ absl::StatusOr<std::vector<std::byte>> ElfFile::Read(const ElfSection& section) 
   if (section.type == SHT_NOBITS) {
     return absl::NotFoundError(absl::StrCat("section ", section.name, " has no bytes in the file"));
   }
-  if ((section.flags & SHF_COMPRESSED) != 0) {
-    return absl::UnimplementedError(absl::StrCat("section ", section.name, " is compressed"));
-  }
   if (section.size > kMaxSectionBytes) {
     return absl::ResourceExhaustedError(absl::StrCat("section ", section.name, " has ",
                                                      section.size, " bytes, more than the ",
@@ -250,6 +265,7 @@ absl::StatusOr<std::vector<std::byte>> ElfFile::Read(const ElfSection& section) 
   std::vector<std::byte> content(section.size);
   const absl::Status read = bytes_->ReadAt(section.offset, content);
   if (!read.ok()) return read;
+  if ((section.flags & SHF_COMPRESSED) != 0) return DecompressSection(section.name, content);
   return content;
 }
 

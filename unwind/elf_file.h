@@ -56,7 +56,8 @@ class ElfFile {
   std::optional<ElfSegment> eh_frame_hdr() const { return eh_frame_hdr_; }
 
   const ElfSection* FindSection(absl::string_view name) const;
-  // The section's bytes. SHT_NOBITS gives kNotFound; SHF_COMPRESSED gives kUnimplemented.
+  // The section's bytes, decompressed where SHF_COMPRESSED says so. SHT_NOBITS gives kNotFound, an
+  // unknown compression kUnimplemented.
   absl::StatusOr<std::vector<std::byte>> Read(const ElfSection& section) const;
   // The file-own virtual address of a file offset, by the PT_LOAD that holds it; the executable one
   // where several do.

@@ -56,6 +56,20 @@ class FileSource {
   // The separate debug file of a binary, by its build ID. kNotFound: there is none.
   virtual absl::StatusOr<std::shared_ptr<const ByteSource>> OpenDebug(
       int32_t pid, const std::string& build_id) = 0;
+  // A file by its path, as the process sees it; nothing says that it is the right one.
+  virtual absl::StatusOr<std::shared_ptr<const ByteSource>> OpenPath(int32_t pid,
+                                                                     const std::string& path) {
+    static_cast<void>(pid);
+    return absl::NotFoundError(path);
+  }
+  // The map that the process's JIT writes for perf, as long as that may be had; it may grow, and so
+  // does the source's size(). *path: its name. kNotFound: there is none (yet).
+  virtual absl::StatusOr<std::shared_ptr<const ByteSource>> OpenPerfMap(int32_t pid,
+                                                                        std::string* path) {
+    static_cast<void>(pid);
+    static_cast<void>(path);
+    return absl::NotFoundError("no perf map");
+  }
 };
 
 }  // namespace lbrd::unwind

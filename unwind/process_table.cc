@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "unwind/jit_code.h"
 
 namespace lbrd::unwind {
 namespace {
@@ -53,11 +54,20 @@ void ProcessTable::Apply(const pmu::MmapRecord& record) {
                               .major = record.file.major,
                               .minor = record.file.minor,
                               .inode = record.file.inode};
-  Get(record.pid)
-      .space.Map({.start = record.start,
-                  .end = record.start + record.length,
-                  .file_offset = record.file_offset,
-                  .binary = binaries_->Get(record.pid, identity)});
+  Process& process = Get(record.pid);
+  const std::shared_ptr<const Binary> binary = binaries_->Get(record.pid, identity);
+  const bool dump = IsJitDump(identity.path);
+  if (dump || !binary->has_file()) {
+    // A forked process has its parent's until it makes code of its own.
+    if (process.jit == nullptr || process.jit->pid() != record.pid) {
+      process.jit = binaries_->NewJitCode(record.pid, std::move(process.jit));
+    }
+    dump ? process.jit->AddDump(identity) : process.jit->LookForMap(record.who.time);
+  }
+  process.space.Map({.start = record.start,
+                     .end = record.start + record.length,
+                     .file_offset = record.file_offset,
+                     .binary = binary});
 }
 
 void ProcessTable::Apply(const pmu::CommRecord& record) {
@@ -65,6 +75,7 @@ void ProcessTable::Apply(const pmu::CommRecord& record) {
   if (record.exec) {
     process.space.Clear();
     process.comms.clear();
+    process.jit.reset();
   }
   if (process.comms.size() < kMaxThreadsPerProcess) {
     process.comms[record.tid] = std::string(record.comm);
@@ -86,9 +97,11 @@ void ProcessTable::Apply(const pmu::TaskRecord& record) {
   if (record.pid != record.ppid) {
     // A copy of the parent, from before either goes on; whatever had this pid is gone.
     AddressSpace space = Get(record.ppid).space;
+    std::shared_ptr<JitCode> jit = Get(record.ppid).jit;
     const std::string comm = Get(record.ppid).Comm(record.ptid);
     Process& child = Get(record.pid);
     child.space = std::move(space);
+    child.jit = std::move(jit);
     child.comms.clear();
     child.comms[record.tid] = comm;
     return;

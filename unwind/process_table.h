@@ -16,10 +16,13 @@
 
 namespace lbrd::unwind {
 
+class JitCode;
+
 struct Process {
   int32_t pid = -1;
   AddressSpace space;
   absl::flat_hash_map<int32_t, std::string> comms;  // by tid
+  std::shared_ptr<JitCode> jit;                     // null: it was not seen to make code
   const std::string& Comm(int32_t tid) const;       // empty: unknown
 };
 

@@ -207,6 +207,33 @@ TEST(Pprof, DescribesBinariesAndAddresses) {
   EXPECT_EQ(locations[1].Number(2), mappings[0].Number(1));
 }
 
+TEST(Pprof, AnInlinedFunctionIsALineOfItsLocation) {
+  ProfileBuilder p;
+  const uint32_t frame = p.Frame("f", p.Binary("/bin/x"));
+  v1::Frame* f = p.profile.mutable_definitions()->mutable_frames(0);
+  f->set_file("f.cc");
+  f->set_line(30);
+  v1::InlinedCall* g = f->add_inlined();
+  g->set_function("g");
+  g->set_file("g.h");
+  g->set_line(20);
+  p.Entry(p.Stack({frame}), p.Thread(1, 1, "x", "x"), 1);
+  const Wire profile(
+      Gunzip(EncodePprof(ProfileIndex::Build(p.profile, p.session).value()).value()));
+  const std::vector<std::string> strings = profile.Texts(6);
+  const std::vector<Wire> locations = profile.Messages(4);
+  ASSERT_EQ(locations.size(), 1u);
+  std::vector<std::string> lines;  // innermost first
+  for (const Wire& line : locations[0].Messages(4)) {
+    for (const Wire& function : profile.Messages(5)) {
+      if (function.Number(1) != line.Number(1)) continue;
+      lines.push_back(strings[function.Number(2)] + " " + strings[function.Number(4)] + ":" +
+                      std::to_string(line.Number(2)));
+    }
+  }
+  EXPECT_THAT(lines, ElementsAre("g g.h:20", "f f.cc:30"));
+}
+
 TEST(Pprof, DescribesTheSession) {
   const Decoded d = TwoEvents().Encode();
   EXPECT_EQ(d.strings[0], "");

@@ -145,7 +145,8 @@ TEST(EncodeProfile, TellsEveryLineAndDefinesWhatItRefersTo) {
   sample.weight = 3;
   table.Add(sample);
   v1::Profile profile;
-  EncodeProfile(table, &profile);
+  DefinitionEncoder definitions;
+  EncodeProfile(table, &definitions, &profile);
   ASSERT_EQ(profile.entries_size(), 2);
   EXPECT_EQ(profile.definitions().stacks_size(), 1);
   EXPECT_EQ(profile.definitions().frames_size(), 1);

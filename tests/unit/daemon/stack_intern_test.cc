@@ -4,7 +4,9 @@
 
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "no_files.h"
+#include "tests/unit/unwind/memory_bytes.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -166,6 +168,73 @@ TEST_F(StackInternTest, AReusedThreadIdIsAnotherThread) {
   unwind::Process other;
   other.pid = 11;
   EXPECT_NE(intern_.InternThread(11, 11, other)->id, a->id);
+}
+
+TEST_F(StackInternTest, NamesKernelCodeAsItWasAtTheTime) {
+  constexpr uint64_t kAddress = 0xffffffffc0001000;
+  ResolvedStack stack;
+  stack.frames.push_back(
+      {.ip = kAddress + 8, .look_up = kAddress + 8, .source = FrameSource::kKernel});
+  const auto symbol_at = [&](uint64_t time_ns) {
+    const auto frame = intern_.Intern(stack, process_, time_ns)->frames[0];
+    return frame->binary->path + " " + frame->symbol;
+  };
+  const auto tell = [&](uint64_t time_ns, absl::string_view name, bool unregister) {
+    pmu::KsymbolRecord record{
+        .address = kAddress, .length = 64, .unregister = unregister, .name = name};
+    record.who.time = time_ns;
+    intern_.Apply(record);
+  };
+  EXPECT_EQ(symbol_at(100), "[kernel.kallsyms] ");
+  tell(200, "bpf_prog_1_first", false);
+  tell(300, "bpf_prog_1_first", true);
+  tell(400, "bpf_prog_2_second", false);
+  EXPECT_EQ(symbol_at(199), "[kernel.kallsyms] ");
+  EXPECT_EQ(symbol_at(200), "[bpf] bpf_prog_1_first");
+  EXPECT_EQ(symbol_at(300), "[kernel.kallsyms] ");
+  EXPECT_EQ(symbol_at(400), "[bpf] bpf_prog_2_second");
+  EXPECT_EQ(intern_.Intern(stack, process_, 400)->frames[0]->offset, 8u);
+}
+
+// Every process has the same perf map, of its own name.
+class MapFiles : public NoFiles {
+ public:
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPerfMap(
+      int32_t pid, std::string* path) override {
+    *path = absl::StrCat("/tmp/perf-", pid, ".map");
+    const std::string text = absl::StrCat("7f0000000000 100 made by ", pid, "\n");
+    return std::make_shared<unwind::MemoryBytes>(text.data(), text.size());
+  }
+};
+
+TEST(StackInternJitTest, NamesCodeMadeAtRunTimeInEachProcess) {
+  MapFiles files;
+  unwind::BinaryCache binaries(&files);
+  unwind::ProcessTable processes(&binaries);
+  for (const int32_t pid : {10, 20}) {
+    processes.Apply(pmu::MmapRecord{.pid = pid,
+                                    .tid = pid,
+                                    .start = 0x7f0000000000,
+                                    .length = 0x1000,
+                                    .executable = true,
+                                    .path = "//anon"});
+  }
+  StackIntern intern(nullptr, "");
+  ResolvedStack stack;
+  for (const uint64_t ip : {0x7f0000000010, 0x7f0000000200}) {
+    stack.frames.push_back({.ip = ip, .look_up = ip, .source = FrameSource::kGuess});
+  }
+  const auto first = intern.Intern(stack, processes.Get(10), 1000);
+  const auto second = intern.Intern(stack, processes.Get(20), 1000);
+  EXPECT_EQ(first->frames[0]->symbol, "made by 10");
+  EXPECT_EQ(first->frames[0]->offset, 0x10u);
+  EXPECT_EQ(first->frames[0]->binary->path, "/tmp/perf-10.map");
+  EXPECT_EQ(second->frames[0]->symbol, "made by 20");
+  EXPECT_NE(first->id, second->id);
+  // What the map does not name keeps the mapping's name and reason.
+  EXPECT_EQ(first->frames[1]->symbol, "");
+  EXPECT_EQ(first->frames[1]->binary->path, "//anon");
+  EXPECT_NE(first->frames[1]->binary->symbols_missing, "");
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+#include "daemon/process_facts.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace lbrd::daemon {
+namespace {
+
+// Empty: it cannot be read. These files are made by the kernel and are small.
+std::string ReadProc(int32_t pid, absl::string_view name) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/", name));
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+int64_t Seconds(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return now.tv_sec;
+}
+
+}  // namespace
+
+std::optional<ProcessFacts> ReadProcessFacts(int32_t pid) {
+  ProcessFacts facts{.namespaced_pid = pid};
+  const std::string status = ReadProc(pid, "status");
+  for (const absl::string_view line : absl::StrSplit(status, '\n')) {
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar("\t "), absl::SkipEmpty());
+    // Uid: real, effective, …; NSpid: one pid a namespace, the outermost first.
+    if (words.size() > 2 && words[0] == "Uid:" && !absl::SimpleAtoi(words[2], &facts.uid))
+      return {};
+    if (words.size() > 1 && words[0] == "NSpid:" &&
+        !absl::SimpleAtoi(words.back(), &facts.namespaced_pid)) {
+      return {};
+    }
+  }
+  // The 22nd field is the start in clock ticks since the boot; the second, the name in parentheses,
+  // may hold anything, so counting begins behind it.
+  const std::string stat = ReadProc(pid, "stat");
+  const size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos) return std::nullopt;
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(stat).substr(name_end + 1), ' ', absl::SkipEmpty());
+  int64_t ticks = 0;
+  if (fields.size() < 20 || !absl::SimpleAtoi(fields[19], &ticks)) return std::nullopt;
+  const int64_t age = Seconds(CLOCK_BOOTTIME) - ticks / sysconf(_SC_CLK_TCK);
+  facts.start_seconds = Seconds(CLOCK_REALTIME) - age;
+  return facts;
+}
+
+}  // namespace lbrd::daemon
