@@ -10,11 +10,15 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "daemon/audit.h"
+#include "daemon/authenticator.h"
+#include "daemon/authorization.h"
 #include "daemon/descriptor_server.h"
 #include "daemon/log.h"
 #include "daemon/profiler_service.h"
@@ -22,6 +26,7 @@
 #include "daemon/session_table.h"
 #include "daemon/target_files.h"
 #include "daemon/task_table.h"
+#include "daemon/unix_listener.h"
 #include "pmu/admission.h"
 #include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
@@ -75,9 +80,13 @@ int Run(const Flags& flags) {
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
   TaskTable tasks(flags.replay ? kReplayContexts : TaskTable::kDefaultMaxContexts);
+  Audit audit;  // before the sessions, whose ends it tells of
+  Authenticator authenticator;
   SessionTable sessions;
-  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, flags.replay);
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(flags.socket, &service);
+  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &audit, &authenticator,
+                          UserLimits::ForCpus(std::thread::hardware_concurrency()), flags.replay);
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(
+      flags.socket, flags.replay ? kOwnerOnly : kEverybody, &service, &authenticator);
   if (!server.ok()) {
     Log(LogLevel::kError, server.status().message());
     return 1;
@@ -85,7 +94,7 @@ int Run(const Flags& flags) {
   std::unique_ptr<DescriptorServer> descriptors;
   if (!flags.replay) {
     absl::StatusOr<std::unique_ptr<DescriptorServer>> listening =
-        DescriptorServer::Listen(flags.socket + ".fd", &sessions);
+        DescriptorServer::Listen(flags.socket + ".fd", &sessions, &authenticator, &audit);
     if (!listening.ok()) {
       Log(LogLevel::kError, listening.status().message());
       return 1;

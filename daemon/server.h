@@ -1,30 +1,52 @@
 // The gRPC server on a UNIX socket, with health checking and reflection.
+//
+// It accepts connections itself, so that each RPC's caller is known (daemon/authenticator.h), and
+// hands them to gRPC, which has no port of its own. A connection that cannot be taken up is told
+// why in HTTP/2's own words (GOAWAY) and closed.
+//
+// Thread rules: one thread of its own, `lbrd-accept`.
 #pragma once
+
+#include <sys/types.h>
 
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "daemon/authenticator.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::daemon {
 
 class Server {
  public:
-  // Listens on the socket at `path`, for its owner only (mode 0600); its folder is made if it is
-  // missing. A socket that a dead daemon left behind is replaced; kAlreadyExists: a live one
-  // listens.
-  static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path,
-                                                        v1::Profiler::Service* service);
+  // Listens at `path` (daemon/unix_listener.h). Borrows both.
+  static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path, mode_t mode,
+                                                        v1::Profiler::Service* service,
+                                                        Authenticator* authenticator);
+  // Serves a socket that listens already, such as one that systemd passed. It is closed at the end;
+  // `path` is removed then, unless it is empty.
+  static absl::StatusOr<std::unique_ptr<Server>> Serve(int listening_fd, std::string path,
+                                                       v1::Profiler::Service* service,
+                                                       Authenticator* authenticator);
   ~Server();
-  // Stops accepting, and ends what is still open at `deadline`. Removes the socket.
+  // Stops accepting, and ends what is still open at `deadline`. Removes the socket. Once.
   void Shutdown(absl::Time deadline);
 
  private:
-  Server(std::string path, std::unique_ptr<grpc::Server> server);
+  Server(std::string path, int listener, int stop, std::unique_ptr<grpc::Server> server,
+         Authenticator* authenticator);
+  void Accept();
+  void StopAccepting();
+
   const std::string path_;
+  const int listener_;
+  const int stop_;
   const std::unique_ptr<grpc::Server> server_;
+  Authenticator& authenticator_;
+  std::thread thread_;
 };
 
 }  // namespace lbrd::daemon
