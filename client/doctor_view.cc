@@ -88,6 +88,10 @@ std::string RenderDoctor(const v1::Capabilities& capabilities, size_t width) {
     absl::StrAppend(&text, "\n");
     AppendWrapped("", capabilities.stacks(), 0, width, &text);
   }
+  for (const std::string& note : capabilities.notes()) {
+    absl::StrAppend(&text, "\n");
+    AppendWrapped("", note, 0, width, &text);
+  }
   return text;
 }
 

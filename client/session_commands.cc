@@ -1,9 +1,12 @@
 // lbrctl start, list, stop, stream: sessions that live in the daemon.
 
+#include <pwd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -40,6 +43,17 @@ std::string TargetText(const v1::Target& target) {
   if (target.has_cgroup()) return absl::StrCat("cgroup ", target.cgroup().path());
   if (target.has_user()) return absl::StrCat("uid ", target.user().uid());
   return target.recording().path();
+}
+
+// As the user database says; a number where it does not.
+std::string UserName(uint32_t uid) {
+  std::vector<char> text(16384);
+  passwd found{};
+  passwd* result = nullptr;
+  if (getpwuid_r(uid, &found, text.data(), text.size(), &result) == 0 && result != nullptr) {
+    return result->pw_name;
+  }
+  return absl::StrCat(uid);
 }
 
 struct StartFlags {
@@ -82,15 +96,16 @@ absl::Status List(const Common& common) {
     if (!common.quiet) std::printf("no sessions; start one: lbrctl start NAME -a\n");
     return absl::OkStatus();
   }
-  std::printf("%-20s %-8s %-12s %-12s %-9s %12s\n", "NAME", "STATE", "TARGET", "EVENT", "TIME",
-              "SAMPLES");
+  std::printf("%-20s %-8s %-12s %-12s %-9s %12s %s\n", "NAME", "STATE", "TARGET", "EVENT", "TIME",
+              "SAMPLES", "OWNER");
   for (const v1::Session& session : *sessions) {
-    std::printf("%-20s %-8s %-12s %-12s %-9s %12s\n", session.name().c_str(),
+    std::printf("%-20s %-8s %-12s %-12s %-9s %12s %s\n", session.name().c_str(),
                 std::string(StateName(session.state())).c_str(),
                 TargetText(session.spec().target()).c_str(),
                 session.events_size() == 0 ? "" : session.events(0).name().c_str(),
                 FormatDuration(session.running_time()).c_str(),
-                FormatCount(session.stats().samples_seen()).c_str());
+                FormatCount(session.stats().samples_seen()).c_str(),
+                UserName(session.owner_uid()).c_str());
   }
   return absl::OkStatus();
 }

@@ -59,6 +59,10 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("lbrd",
        absl::StrCat(PrintableText(stats.version()), ", up ", FormatDuration(stats.uptime())));
   line("sessions", SessionsText(stats));
+  if (stats.notes_size() != 0) {
+    for (const std::string& note : stats.notes()) absl::StrAppend(&text, PrintableText(note), "\n");
+    return text;
+  }
   line("contexts", ContextsText(stats));
   line("context memory",
        absl::StrCat(BytesText(stats.context_bytes()), ", at most ", BytesText(stats.pool_bytes())));

@@ -1,13 +1,13 @@
 #include "daemon/descriptor_server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -17,6 +17,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "daemon/unix_listener.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -45,65 +47,50 @@ absl::Status Send(int client, std::string line, int fd) {
   return absl::ErrnoToStatus(errno, "cannot send a descriptor");
 }
 
-// Up to the end of the line; empty if none came in time.
-std::string ReceiveLine(int client) {
-  std::string line;
-  while (line.size() < DescriptorServer::kMaxLineBytes) {
-    char byte;
-    const ssize_t got = recv(client, &byte, 1, 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got != 1) return "";
-    if (byte == '\n') return line;
-    line.push_back(byte);
-  }
-  return "";
+void Refuse(int client, const absl::Status& why) {
+  Send(client, absl::StrCat("error ", static_cast<int>(why.code()), " ", why.message()), -1)
+      .IgnoreError();
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Listen(
-    const std::string& path, const SessionTable* sessions) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path '", path, "' is too long; at most ",
-                                                   sizeof(address.sun_path) - 1, " characters"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  struct stat status;
-  if (lstat(path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " exists and is not a socket; choose another --socket"));
-  }
-  // The daemon's own socket is ours by now, so whoever listened here is dead.
-  unlink(path.c_str());
-  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (listener < 0) return absl::ErrnoToStatus(errno, "cannot make a socket");
-  // The mode is what keeps others out, so it must never be open, not even briefly.
-  const mode_t mask = umask(0177);
-  const bool bound =
-      bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
-      listen(listener, 16) == 0;
-  const int error = errno;
-  umask(mask);
-  const int stop = bound ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-  if (stop < 0) {
-    close(listener);
-    return absl::ErrnoToStatus(bound ? errno : error, absl::StrCat("cannot listen on ", path));
-  }
-  return std::unique_ptr<DescriptorServer>(new DescriptorServer(path, sessions, listener, stop));
+    const std::string& path, const SessionTable* sessions, const Authenticator* authenticator,
+    Audit* audit) {
+  const absl::StatusOr<int> listener = ListenOnUnixSocket(path, kEverybody);
+  if (!listener.ok()) return listener.status();
+  return Make(path, *listener, sessions, authenticator, audit);
 }
 
 absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Serve(
-    int listener, const SessionTable* sessions) {
-  const int stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (stop < 0) return absl::ErrnoToStatus(errno, "cannot serve descriptors");
-  return std::unique_ptr<DescriptorServer>(new DescriptorServer("", sessions, listener, stop));
+    int listener, const SessionTable* sessions, const Authenticator* authenticator, Audit* audit) {
+  // A client that left between poll and accept must not keep us waiting for the next one.
+  fcntl(listener, F_SETFL, fcntl(listener, F_GETFL) | O_NONBLOCK);
+  return Make("", listener, sessions, authenticator, audit);
 }
 
-DescriptorServer::DescriptorServer(std::string path, const SessionTable* sessions, int listener,
+absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Make(
+    std::string path, int listener, const SessionTable* sessions,
+    const Authenticator* authenticator, Audit* audit) {
+  const int stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (stop < 0) {
+    close(listener);
+    if (!path.empty()) unlink(path.c_str());
+    return absl::ErrnoToStatus(errno, "cannot make an eventfd");
+  }
+  return std::unique_ptr<DescriptorServer>(
+      new DescriptorServer(std::move(path), sessions, authenticator, audit, listener, stop));
+}
+
+DescriptorServer::DescriptorServer(std::string path, const SessionTable* sessions,
+                                   const Authenticator* authenticator, Audit* audit, int listener,
                                    int stop)
-    : path_(std::move(path)), sessions_(*sessions), listener_(listener), stop_(stop) {
+    : path_(std::move(path)),
+      sessions_(*sessions),
+      authenticator_(*authenticator),
+      audit_(*audit),
+      listener_(listener),
+      stop_(stop) {
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "lbrd-fd");
     Run();
@@ -120,41 +107,88 @@ DescriptorServer::~DescriptorServer() {
 }
 
 void DescriptorServer::Run() {
+  std::vector<Client> clients;
+  std::vector<pollfd> entries;
   while (true) {
-    pollfd entries[2] = {{listener_, POLLIN, 0}, {stop_, POLLIN, 0}};
-    if (poll(entries, 2, -1) < 0 && errno != EINTR) return;
-    if (entries[1].revents != 0) return;
-    if (entries[0].revents == 0) continue;
-    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (client < 0) continue;
-    ServeClient(client);
-    close(client);
+    entries.assign({{listener_, POLLIN, 0}, {stop_, POLLIN, 0}});
+    absl::Time next = absl::InfiniteFuture();
+    for (const Client& client : clients) {
+      entries.push_back({client.fd, POLLIN, 0});
+      next = std::min(next, client.deadline);
+    }
+    const absl::Duration left = std::clamp(next - absl::Now(), absl::ZeroDuration(), kPatience);
+    // A millisecond more than what is left of it, so that it has passed then.
+    const int timeout_ms =
+        clients.empty() ? -1 : 1 + static_cast<int>(absl::ToInt64Milliseconds(left));
+    if (poll(entries.data(), entries.size(), timeout_ms) < 0 && errno != EINTR) break;
+    if (entries[1].revents != 0) break;
+    std::vector<Client> waiting;
+    for (size_t i = 0; i < clients.size(); ++i) {
+      const bool done =
+          (entries[i + 2].revents != 0 && Serve(&clients[i])) || clients[i].deadline <= absl::Now();
+      if (done) {
+        close(clients[i].fd);
+      } else {
+        waiting.push_back(std::move(clients[i]));
+      }
+    }
+    clients = std::move(waiting);
+    if (entries[0].revents != 0) Accept(&clients);
   }
+  for (const Client& client : clients) close(client.fd);
 }
 
-void DescriptorServer::ServeClient(int client) const {
-  const timeval patience = absl::ToTimeval(kPatience);
-  setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-  setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-  const std::string line = ReceiveLine(client);
-  if (line.empty()) return;
-  const absl::Status answered = Answer(client, line);
-  if (answered.ok()) return;
-  Send(client, absl::StrCat("error ", static_cast<int>(answered.code()), " ", answered.message()),
-       -1)
-      .IgnoreError();
+void DescriptorServer::Accept(std::vector<Client>* clients) const {
+  const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) {
+    // Out of descriptors: who waits stays in the queue, and would wake us at once again.
+    if (errno == EMFILE || errno == ENFILE) absl::SleepFor(absl::Milliseconds(100));
+    return;
+  }
+  absl::StatusOr<Identity> who = authenticator_.IdentifySocket(fd);
+  absl::Status refused = who.status();
+  if (who.ok()) {
+    size_t of_user = 0;
+    for (const Client& client : *clients) of_user += client.who.uid == who->uid;
+    if (clients->size() >= kMaxClients || (!who->admin() && of_user >= kMaxClientsOfUser)) {
+      refused = OverQuota(rule::kQuotaConnections, "too many ask for descriptors; wait a second");
+    }
+  }
+  if (!refused.ok()) {
+    Refuse(fd, refused);
+    close(fd);
+    return;
+  }
+  clients->push_back({.fd = fd, .who = *std::move(who), .deadline = absl::Now() + kPatience});
 }
 
-absl::Status DescriptorServer::Answer(int client, const std::string& line) const {
-  const std::vector<std::string> words = absl::StrSplit(line, ' ');
+bool DescriptorServer::Serve(Client* client) const {
+  char text[kMaxLineBytes];
+  const ssize_t got = recv(client->fd, text, kMaxLineBytes - client->line.size(), 0);
+  if (got < 0) return errno != EINTR && errno != EAGAIN;
+  if (got == 0) return true;
+  client->line.append(text, static_cast<size_t>(got));
+  const size_t end = client->line.find('\n');
+  if (end == std::string::npos) return client->line.size() >= kMaxLineBytes;
+  client->line.resize(end);
+  const absl::Status answered = Answer(*client);
+  audit_.Other(client->who, "lend", client->line, answered);
+  if (!answered.ok()) Refuse(client->fd, answered);
+  return true;
+}
+
+absl::Status DescriptorServer::Answer(const Client& client) const {
+  const std::vector<std::string> words = absl::StrSplit(client.line, ' ');
   int32_t cpu = 0;
   if (words.size() != 2 || !absl::SimpleAtoi(words[1], &cpu)) {
     return absl::InvalidArgumentError("a request is a session's name and a CPU's number");
   }
-  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(words[0]);
-  if (!session.ok()) return session.status();
-  return (*session)->Lend(cpu, [client](const pmu::LentEvent& event) {
-    return Send(client,
+  const absl::StatusOr<std::shared_ptr<Session>> session =
+      sessions_.Find(ScopeOf(client.who) + words[0]);
+  if (!session.ok()) return NoSuchSession(words[0]);
+  if (absl::Status may = AuthorizeDescriptor(client.who, (*session)->spec()); !may.ok()) return may;
+  return (*session)->Lend(cpu, [&client](const pmu::LentEvent& event) {
+    return Send(client.fd,
                 absl::StrFormat("ok %d %#x %#x", event.ring_bytes, event.attr.read_format,
                                 event.attr.sample_type),
                 event.fd);

@@ -1,5 +1,5 @@
 // Hands perf descriptors of sessions to local clients, which gRPC cannot: a UNIX socket beside the
-// daemon's own, <socket>.fd, for its owner only (mode 0600).
+// daemon's own, <socket>.fd. Who may have which: daemon/authorization.h.
 //
 // A client sends one line, `SESSION CPU`, and gets one: `ok RING_BYTES READ_FORMAT SAMPLE_TYPE`
 // (the last two in hexadecimal) with the descriptor of the session's sampling event on that CPU as
@@ -10,19 +10,23 @@
 // they can be enabled again), and it maps the CPU's ring if asked with exactly RING_BYTES. It is
 // for reading: mapped without PROT_WRITE, data_tail stays the daemon's. The kernel enforces none of
 // that: perf descriptors are always open for writing, so whoever gets one can also enable, disable
-// and change the event, and move data_tail. That is why only who may use the daemon's socket may
-// ask.
+// and change the event, and move data_tail: of one's own process, or as an admin.
 //
-// Clients are served one after the other; one that takes longer than kPatience is cut off.
+// A client that takes longer than kPatience is cut off. kMaxClients are served at once, of one user
+// other than the admins kMaxClientsOfUser; more are refused.
 // Thread rules: one thread of its own, `lbrd-fd`.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "daemon/audit.h"
+#include "daemon/authenticator.h"
+#include "daemon/authorization.h"
 #include "daemon/session_table.h"
 
 namespace lbrd::daemon {
@@ -32,24 +36,45 @@ class DescriptorServer {
   static constexpr absl::Duration kPatience = absl::Seconds(1);
   // The longest line; a session's name is shorter.
   static constexpr size_t kMaxLineBytes = 256;
+  static constexpr size_t kMaxClients = 64;
+  static constexpr size_t kMaxClientsOfUser = 4;
 
-  // Listens on `path`, replacing what a dead daemon left behind. Borrows the table.
-  static absl::StatusOr<std::unique_ptr<DescriptorServer>> Listen(const std::string& path,
-                                                                  const SessionTable* sessions);
+  // Listens on `path`, replacing what a dead daemon left behind. Borrows everything.
+  static absl::StatusOr<std::unique_ptr<DescriptorServer>> Listen(
+      const std::string& path, const SessionTable* sessions, const Authenticator* authenticator,
+      Audit* audit);
   // Serves a socket that somebody else made, and who removes it. Owns `listener`.
   static absl::StatusOr<std::unique_ptr<DescriptorServer>> Serve(int listener,
-                                                                 const SessionTable* sessions);
+                                                                 const SessionTable* sessions,
+                                                                 const Authenticator* authenticator,
+                                                                 Audit* audit);
   // Stops listening and removes the socket, if it made it.
   ~DescriptorServer();
 
  private:
-  DescriptorServer(std::string path, const SessionTable* sessions, int listener, int stop);
+  struct Client {
+    int fd = -1;
+    Identity who;
+    absl::Time deadline;
+    std::string line;  // as far as it has come
+  };
+
+  static absl::StatusOr<std::unique_ptr<DescriptorServer>> Make(std::string path, int listener,
+                                                                const SessionTable* sessions,
+                                                                const Authenticator* authenticator,
+                                                                Audit* audit);
+  DescriptorServer(std::string path, const SessionTable* sessions,
+                   const Authenticator* authenticator, Audit* audit, int listener, int stop);
   void Run();
-  void ServeClient(int client) const;
-  absl::Status Answer(int client, const std::string& line) const;
+  void Accept(std::vector<Client>* clients) const;
+  // Reads what there is; true: the client is done with.
+  bool Serve(Client* client) const;
+  absl::Status Answer(const Client& client) const;
 
   const std::string path_;  // empty: not ours to remove
   const SessionTable& sessions_;
+  const Authenticator& authenticator_;
+  Audit& audit_;
   const int listener_;
   const int stop_;
   std::thread thread_;

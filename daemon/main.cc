@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "daemon/audit.h"
+#include "daemon/authenticator.h"
+#include "daemon/authorization.h"
 #include "daemon/config.h"
 #include "daemon/descriptor_server.h"
 #include "daemon/health.h"
@@ -34,6 +38,7 @@
 #include "daemon/systemd.h"
 #include "daemon/target_files.h"
 #include "daemon/task_table.h"
+#include "daemon/unix_listener.h"
 #include "pmu/admission.h"
 #include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
@@ -122,26 +127,38 @@ struct Servers {
   std::unique_ptr<MetricsServer> metrics;         // where it was asked for
 };
 
+// What they serve, and with what.
+struct Served {
+  ProfilerService* service;
+  const SessionTable* sessions;
+  Authenticator* authenticator;
+  Audit* audit;
+};
+
 absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, bool replay,
-                              ProfilerService* service, const SessionTable* sessions) {
+                              const Served& of) {
   Servers servers;
-  absl::StatusOr<std::unique_ptr<Server>> requests = given.requests >= 0
-                                                         ? Server::Serve(given.requests, service)
-                                                         : Server::Listen(config.socket, service);
+  absl::StatusOr<std::unique_ptr<Server>> requests =
+      given.requests >= 0 ? Server::Serve(given.requests, "", of.service, of.authenticator)
+                          : Server::Listen(config.socket, replay ? kOwnerOnly : kEverybody,
+                                           of.service, of.authenticator);
   if (!requests.ok()) return requests.status();
   servers.requests = *std::move(requests);
   if (replay) return servers;
 
   if (given.descriptors >= 0 || given.requests < 0) {
     absl::StatusOr<std::unique_ptr<DescriptorServer>> descriptors =
-        given.descriptors >= 0 ? DescriptorServer::Serve(given.descriptors, sessions)
-                               : DescriptorServer::Listen(config.socket + ".fd", sessions);
+        given.descriptors >= 0
+            ? DescriptorServer::Serve(given.descriptors, of.sessions, of.authenticator, of.audit)
+            : DescriptorServer::Listen(config.socket + ".fd", of.sessions, of.authenticator,
+                                       of.audit);
     if (!descriptors.ok()) return descriptors.status();
     servers.descriptors = *std::move(descriptors);
   }
-  const auto page = [service] {
+  // Who may read the figures is up to whoever opened that socket.
+  const auto page = [service = of.service] {
     v1::DaemonStats stats;
-    service->DescribeDaemon(&stats);
+    service->DescribeDaemon({.role = Role::kAdmin}, &stats);
     return MetricsText(stats);
   };
   if (given.metrics >= 0) {
@@ -230,10 +247,17 @@ int Run(const Flags& flags) {
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
   TaskTable tasks(flags.replay ? kReplayContexts : config->max_contexts);
+  Audit audit;  // before the sessions, whose ends it tells of
+  Authenticator authenticator;
   SessionTable sessions;
   ApplyAtRunTime(*config, &sessions);
-  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, flags.replay);
-  absl::StatusOr<Servers> servers = Serve(*config, given, flags.replay, &service, &sessions);
+  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &audit, &authenticator,
+                          UserLimits::ForCpus(std::thread::hardware_concurrency()), flags.replay);
+  absl::StatusOr<Servers> servers = Serve(*config, given, flags.replay,
+                                          {.service = &service,
+                                           .sessions = &sessions,
+                                           .authenticator = &authenticator,
+                                           .audit = &audit});
   if (!servers.ok()) {
     Log(LogLevel::kError, servers.status().message());
     return 1;

@@ -1,12 +1,16 @@
 #include "daemon/profiler_service.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "daemon/process_owner.h"
 #include "daemon/proto_encoder.h"
 
 namespace lbrd::daemon {
@@ -15,6 +19,8 @@ namespace {
 constexpr int kMaxPageSize = 1000;
 constexpr absl::Duration kDefaultDelay = absl::Milliseconds(20);
 constexpr absl::Duration kMaxDelay = absl::Seconds(1);
+// Of requests that open events, in ordinary requests.
+constexpr double kOpeningCost = 20;
 
 // Of this process; 0: /proc does not say.
 uint64_t ResidentBytes(pmu::Kernel& kernel) {
@@ -40,35 +46,55 @@ grpc::Status ToGrpc(const absl::Status& status) {
 
 }  // namespace
 
-grpc::Status ProfilerService::GetCapabilities(grpc::ServerContext*,
+grpc::Status ProfilerService::GetCapabilities(grpc::ServerContext* context,
                                               const v1::GetCapabilitiesRequest* request,
                                               v1::Capabilities* response) {
+  const absl::StatusOr<Identity> who = Enter(context, kOpeningCost);
+  if (!who.ok()) return ToGrpc(who.status());
   if (replay_) {
     return grpc::Status(
         grpc::FAILED_PRECONDITION,
         "this daemon reads a recording and touches no events; ask the machine's own");
   }
-  capabilities_.Describe(request->run_experiments(), response);
+  const bool experiments = request->run_experiments() && who->admin();
+  capabilities_.Describe(experiments, response);
+  if (experiments != request->run_experiments()) {
+    response->add_notes(
+        absl::StrCat("no experiments were made: they show what others do, and are for root and "
+                     "members of group lbrd (rule ",
+                     rule::kExperiments, ")"));
+  }
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::GetStats(grpc::ServerContext*, const v1::GetStatsRequest*,
+grpc::Status ProfilerService::GetStats(grpc::ServerContext* context, const v1::GetStatsRequest*,
                                        v1::DaemonStats* response) {
-  DescribeDaemon(response);
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  DescribeDaemon(*who, response);
   return grpc::Status::OK;
 }
 
-void ProfilerService::DescribeDaemon(v1::DaemonStats* response) const {
+void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* response) const {
   response->set_version(LBRD_VERSION);
   const uint64_t up_ns = kernel_.Now() - started_ns_;
   response->mutable_uptime()->set_seconds(static_cast<int64_t>(up_ns / 1'000'000'000));
   response->mutable_uptime()->set_nanos(static_cast<int32_t>(up_ns % 1'000'000'000));
   uint32_t by_state[v1::SessionState_ARRAYSIZE] = {};
-  for (const std::shared_ptr<Session>& session : sessions_.List("")) ++by_state[session->state()];
+  for (const std::shared_ptr<Session>& session : sessions_.List("", ScopeOf(who))) {
+    ++by_state[session->state()];
+  }
   response->set_sessions_waiting(by_state[v1::SESSION_STATE_WAITING]);
   response->set_sessions_running(by_state[v1::SESSION_STATE_RUNNING]);
   response->set_sessions_stopped(by_state[v1::SESSION_STATE_STOPPED]);
   response->set_sessions_failed(by_state[v1::SESSION_STATE_FAILED]);
+  if (!who.admin()) {
+    response->add_notes(
+        absl::StrCat("these are your sessions; the daemon's own figures are for root and members "
+                     "of group lbrd (rule ",
+                     rule::kDaemonFigures, ")"));
+    return;
+  }
   const TaskTableStats tasks = tasks_.stats();
   response->set_tasks(tasks.tasks);
   response->set_contexts(tasks.contexts);
@@ -85,90 +111,192 @@ void ProfilerService::DescribeDaemon(v1::DaemonStats* response) const {
       static_cast<int32_t>(absl::ToInt64Nanoseconds(cpu_time) % 1'000'000'000));
 }
 
-absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
-    const v1::CreateSessionRequest& request) {
-  absl::StatusOr<v1::SessionSpec> spec = CheckSpec(request.spec(), replay_);
-  if (!spec.ok()) return spec.status();
-  absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id());
-  if (!name.ok()) return name.status();
+absl::StatusOr<Identity> ProfilerService::Enter(const grpc::ServerContext* context,
+                                                double cost) const {
+  if (authenticator_ == nullptr) return Identity{.role = Role::kAdmin, .uid = geteuid()};
+  return authenticator_->Identify(*context, cost);
+}
+
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Find(const Identity& who,
+                                                               const std::string& name) const {
+  absl::StatusOr<std::shared_ptr<Session>> found = sessions_.Find(ScopeOf(who) + name);
+  if (absl::IsNotFound(found.status())) return NoSuchSession(name);
+  return found;
+}
+
+void ProfilerService::Describe(const Identity& who, const Session& session, v1::Session* out) {
+  session.Describe(out);
+  out->set_name(std::string(absl::StripPrefix(session.name(), ScopeOf(who))));
+}
+
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& who,
+                                                               const std::string& name,
+                                                               SessionPermit permit) {
+  pmu::OwnershipOf ownership_of;
+  if (!who.admin()) {
+    ownership_of = [uid = who.uid](int32_t pid) { return HeldProcess(pid).OwnershipBy(uid); };
+  }
+  // Before its events are open, so that nothing is done to others' processes; and after, because it
+  // may have got other rights meanwhile. From then on the kernel takes its events when it does.
+  const HeldProcess target(permit.own_process);
+  const auto check_target = [&] {
+    if (permit.own_process < 0) return absl::OkStatus();
+    return AuthorizeTarget(permit.own_process, target.OwnershipBy(who.uid));
+  };
+  if (absl::Status owned = check_target(); !owned.ok()) return owned;
   absl::StatusOr<SessionSource> source =
-      OpenSessionSource(kernel_, admission_, *name, *spec, &tasks_);
+      OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
+  if (absl::Status owned = check_target(); !owned.ok()) return owned;
   if (!source.ok()) {
-    sessions_.Abandon(*name);
-    return source.status();
+    // What is in the way are others' sessions, by name.
+    if (who.admin() || !absl::IsResourceExhausted(source.status())) return source.status();
+    return OverQuota(rule::kOthersHidden,
+                     "other sessions hold the hardware that this needs; try --allow-multiplex, or "
+                     "later");
   }
-  auto session = std::make_shared<Session>(*name, *std::move(spec), *std::move(source), &binaries_);
-  if (absl::Status started = session->Start(); !started.ok()) {
-    sessions_.Abandon(*name);
-    return started;
+  if (!who.admin() && !TimeSharingNotes(source->grants).empty()) {
+    for (const std::string& note : TimeSharingNotes(source->grants)) {
+      source->notes.erase(std::remove(source->notes.begin(), source->notes.end(), note),
+                          source->notes.end());
+    }
+    source->notes.push_back(absl::StrCat("takes turns on the hardware with other sessions (rule ",
+                                         rule::kOthersHidden, ")"));
   }
-  sessions_.Add(session);
+  for (std::string& note : permit.notes) source->notes.push_back(std::move(note));
+  source->ended = [this, who, name](const absl::Status& result) {
+    audit_.Ended(who, name, result);
+  };
+  auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(source),
+                                           &binaries_, who.uid);
+  if (absl::Status started = session->Start(); !started.ok()) return started;
   return session;
 }
 
-grpc::Status ProfilerService::CreateSession(grpc::ServerContext*,
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
+    const Identity& who, const v1::CreateSessionRequest& request) {
+  absl::StatusOr<SessionPermit> permit = AuthorizeSession(who, request.spec(), limits_);
+  if (!permit.ok()) return permit.status();
+  absl::StatusOr<v1::SessionSpec> spec = CheckSpec(std::move(permit->spec), replay_);
+  if (!spec.ok()) return spec.status();
+  permit->spec = *std::move(spec);
+  SessionScope scope{.prefix = ScopeOf(who)};
+  if (!who.admin()) scope.most = limits_.sessions;
+  const absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id(), scope);
+  if (!name.ok()) return name.status();
+  const absl::StatusOr<std::shared_ptr<Session>> session = Open(who, *name, *std::move(permit));
+  session.ok() ? sessions_.Add(*session) : sessions_.Abandon(*name);
+  return session;
+}
+
+grpc::Status ProfilerService::CreateSession(grpc::ServerContext* context,
                                             const v1::CreateSessionRequest* request,
                                             v1::Session* response) {
-  const absl::StatusOr<std::shared_ptr<Session>> session = Create(*request);
+  const absl::StatusOr<Identity> who = Enter(context, kOpeningCost);
+  if (!who.ok()) return ToGrpc(who.status());
+  const absl::StatusOr<std::shared_ptr<Session>> session = Create(*who, *request);
+  const std::string name = session.ok() ? (*session)->name() : request->session_id();
+  audit_.Start(*who, name, session.ok() ? (*session)->spec() : request->spec(), session.status());
   if (!session.ok()) return ToGrpc(session.status());
-  (*session)->Describe(response);
+  Describe(*who, **session, response);
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::GetSession(grpc::ServerContext*, const v1::GetSessionRequest* request,
+grpc::Status ProfilerService::GetSession(grpc::ServerContext* context,
+                                         const v1::GetSessionRequest* request,
                                          v1::Session* response) {
-  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  const absl::StatusOr<std::shared_ptr<Session>> session = Find(*who, request->name());
   if (!session.ok()) return ToGrpc(session.status());
-  (*session)->Describe(response);
+  Describe(*who, **session, response);
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::ListSessions(grpc::ServerContext*,
+grpc::Status ProfilerService::ListSessions(grpc::ServerContext* context,
                                            const v1::ListSessionsRequest* request,
                                            v1::ListSessionsResponse* response) {
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
   if (request->page_size() < 0) {
     return grpc::Status(grpc::INVALID_ARGUMENT, "page_size: must not be negative");
   }
   const int size =
       request->page_size() == 0 ? kMaxPageSize : std::min(request->page_size(), kMaxPageSize);
-  for (const std::shared_ptr<Session>& session : sessions_.List(request->page_token())) {
+  for (const std::shared_ptr<Session>& session :
+       sessions_.List(request->page_token(), ScopeOf(*who))) {
     if (response->sessions_size() == size) {
       response->set_next_page_token(response->sessions(size - 1).name());
       break;
     }
-    session->Describe(response->add_sessions());
+    Describe(*who, *session, response->add_sessions());
   }
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::StopSession(grpc::ServerContext*,
+grpc::Status ProfilerService::StopSession(grpc::ServerContext* context,
                                           const v1::StopSessionRequest* request,
                                           v1::Session* response) {
-  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  const absl::StatusOr<std::shared_ptr<Session>> session = Find(*who, request->name());
   if (!session.ok()) return ToGrpc(session.status());
+  audit_.Stop(*who, (*session)->name(), "stop");
   (*session)->Stop();
-  (*session)->Describe(response);
+  Describe(*who, **session, response);
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::DeleteSession(grpc::ServerContext*,
+grpc::Status ProfilerService::DeleteSession(grpc::ServerContext* context,
                                             const v1::DeleteSessionRequest* request,
                                             v1::DeleteSessionResponse*) {
-  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Remove(request->name());
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  const absl::StatusOr<std::shared_ptr<Session>> session =
+      sessions_.Remove(ScopeOf(*who) + request->name());
+  if (absl::IsNotFound(session.status())) return ToGrpc(NoSuchSession(request->name()));
   if (!session.ok()) return ToGrpc(session.status());
+  audit_.Stop(*who, (*session)->name(), "delete");
   (*session)->Stop();
   return grpc::Status::OK;
+}
+
+absl::Status ProfilerService::TakeStream(const Identity& who) {
+  absl::MutexLock lock(&streams_mutex_);
+  size_t& streams = streams_of_user_[who.uid];
+  if (!who.admin() && streams >= limits_.streams) {
+    return OverQuota(rule::kQuotaStreams,
+                     absl::StrCat("you read ", streams, " streams, which is the most"));
+  }
+  ++streams;
+  return absl::OkStatus();
+}
+
+void ProfilerService::GiveStreamBack(const Identity& who) {
+  absl::MutexLock lock(&streams_mutex_);
+  const auto found = streams_of_user_.find(who.uid);
+  if (--found->second == 0) streams_of_user_.erase(found);
 }
 
 grpc::Status ProfilerService::StreamSamples(grpc::ServerContext* context,
                                             const v1::StreamSamplesRequest* request,
                                             grpc::ServerWriter<v1::StreamSamplesResponse>* writer) {
-  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  if (absl::Status taken = TakeStream(*who); !taken.ok()) return ToGrpc(taken);
+  const grpc::Status done = Stream(*who, context, *request, writer);
+  GiveStreamBack(*who);
+  return done;
+}
+
+grpc::Status ProfilerService::Stream(const Identity& who, grpc::ServerContext* context,
+                                     const v1::StreamSamplesRequest& request,
+                                     grpc::ServerWriter<v1::StreamSamplesResponse>* writer) {
+  const absl::StatusOr<std::shared_ptr<Session>> session = Find(who, request.name());
   if (!session.ok()) return ToGrpc(session.status());
   absl::Duration delay = kDefaultDelay;
-  if (request->has_max_delay()) {
-    delay = std::clamp(absl::Seconds(request->max_delay().seconds()) +
-                           absl::Nanoseconds(request->max_delay().nanos()),
+  if (request.has_max_delay()) {
+    delay = std::clamp(absl::Seconds(request.max_delay().seconds()) +
+                           absl::Nanoseconds(request.max_delay().nanos()),
                        absl::Milliseconds(1), kMaxDelay);
   }
   const absl::StatusOr<std::shared_ptr<SampleStream>> stream = (*session)->AddStream();
@@ -191,16 +319,19 @@ grpc::Status ProfilerService::StreamSamples(grpc::ServerContext* context,
   if (!client_listens) return grpc::Status::CANCELLED;
   v1::StreamSamplesResponse last;
   last.set_dropped((*stream)->dropped());
-  (*session)->Describe(last.mutable_ended());
+  Describe(who, **session, last.mutable_ended());
   writer->Write(last);
   return grpc::Status::OK;
 }
 
-grpc::Status ProfilerService::GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
+grpc::Status ProfilerService::GetProfile(grpc::ServerContext* context,
+                                         const v1::GetProfileRequest* request,
                                          v1::GetProfileResponse* response) {
-  const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Find(request->name());
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  const absl::StatusOr<std::shared_ptr<Session>> session = Find(*who, request->name());
   if (!session.ok()) return ToGrpc(session.status());
-  (*session)->Describe(response->mutable_session());
+  Describe(*who, **session, response->mutable_session());
   const SourceAnnotator::Lease lease(&annotator_, request->source_detail());
   DefinitionEncoder definitions(lease.wanted());
   (*session)->EncodeProfileTo(&definitions, response->mutable_profile());

@@ -1,9 +1,15 @@
 // lbrd.v1.Profiler: requests in, sessions behind. See proto/lbrd/v1/profiler.proto for the
-// contract.
+// contract, and daemon/authorization.h for who may do what.
 //
 // Thread rules: called from gRPC's threads.
 #pragma once
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "daemon/audit.h"
+#include "daemon/authenticator.h"
+#include "daemon/authorization.h"
 #include "daemon/capabilities.h"
 #include "daemon/session_table.h"
 #include "daemon/source_annotator.h"
@@ -18,14 +24,19 @@ namespace lbrd::daemon {
 class ProfilerService final : public v1::Profiler::Service {
  public:
   // `replay`: this daemon reads a recording for its one client, and touches no kernel events.
-  // Borrows everything.
+  // `authenticator`: nullptr where only one's own user can connect, who may do everything. Borrows
+  // everything.
   ProfilerService(pmu::Kernel* kernel, pmu::Admission* admission, unwind::BinaryCache* binaries,
-                  SessionTable* sessions, TaskTable* tasks, bool replay)
+                  SessionTable* sessions, TaskTable* tasks, Audit* audit,
+                  Authenticator* authenticator, const UserLimits& limits, bool replay)
       : kernel_(*kernel),
         admission_(*admission),
         binaries_(*binaries),
         sessions_(*sessions),
         tasks_(*tasks),
+        audit_(*audit),
+        authenticator_(authenticator),
+        limits_(limits),
         capabilities_(kernel, pmu::ForkSwitchingChild),
         replay_(replay),
         started_ns_(kernel->Now()) {}
@@ -33,7 +44,7 @@ class ProfilerService final : public v1::Profiler::Service {
   grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest* request,
                                v1::Capabilities* response) override;
   // What GetStats answers.
-  void DescribeDaemon(v1::DaemonStats* out) const;
+  void DescribeDaemon(const Identity& who, v1::DaemonStats* out) const;
   grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
                              v1::Session* response) override;
   grpc::Status GetStats(grpc::ServerContext*, const v1::GetStatsRequest*,
@@ -52,17 +63,36 @@ class ProfilerService final : public v1::Profiler::Service {
                           v1::GetProfileResponse* response) override;
 
  private:
-  absl::StatusOr<std::shared_ptr<Session>> Create(const v1::CreateSessionRequest& request);
+  // Whoever asks, and that they may ask now; `cost`: of the request, in ordinary ones.
+  absl::StatusOr<Identity> Enter(const grpc::ServerContext* context, double cost = 1) const;
+  absl::StatusOr<std::shared_ptr<Session>> Create(const Identity& who,
+                                                  const v1::CreateSessionRequest& request);
+  absl::StatusOr<std::shared_ptr<Session>> Open(const Identity& who, const std::string& name,
+                                                SessionPermit permit);
+  // A session as its name says to that caller; others' are not there.
+  absl::StatusOr<std::shared_ptr<Session>> Find(const Identity& who, const std::string& name) const;
+  static void Describe(const Identity& who, const Session& session, v1::Session* out);
+  // One more stream of that user's; each is given back.
+  absl::Status TakeStream(const Identity& who);
+  void GiveStreamBack(const Identity& who);
+  grpc::Status Stream(const Identity& who, grpc::ServerContext* context,
+                      const v1::StreamSamplesRequest& request,
+                      grpc::ServerWriter<v1::StreamSamplesResponse>* writer);
 
   pmu::Kernel& kernel_;
   pmu::Admission& admission_;
   unwind::BinaryCache& binaries_;
   SessionTable& sessions_;
   TaskTable& tasks_;
+  Audit& audit_;
+  Authenticator* const authenticator_;
+  const UserLimits limits_;
   MachineCapabilities capabilities_;
   SourceAnnotator annotator_;
   const bool replay_;
   const uint64_t started_ns_;
+  absl::Mutex streams_mutex_;  // a leaf
+  absl::flat_hash_map<uint32_t, size_t> streams_of_user_ ABSL_GUARDED_BY(streams_mutex_);
 };
 
 }  // namespace lbrd::daemon

@@ -3,125 +3,106 @@
 #include <fcntl.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/server_posix.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/log.h"
+#include "daemon/unix_listener.h"
 
 namespace lbrd::daemon {
 namespace {
 
 // Requests are small; what is larger is a mistake or worse.
 constexpr int kMaxRequestBytes = 1 << 20;
+// RPCs of one connection at a time; each takes a thread while it runs.
+constexpr int kMaxRpcsOfConnection = 16;
+// 8 MiB of address space each; more RPCs at a time are refused by gRPC.
+constexpr int kMaxThreads = 2048;
 
-absl::StatusOr<sockaddr_un> SocketAddress(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path '", path, "' must have 1 to ",
-                                                   sizeof(address.sun_path) - 1, " characters"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
+// A frame of HTTP/2 (RFC 9113): length, type, flags, stream 0.
+std::string Frame(char type, const std::string& payload) {
+  return absl::StrCat(
+      std::string{static_cast<char>(payload.size() >> 16), static_cast<char>(payload.size() >> 8),
+                  static_cast<char>(payload.size()), type, 0, 0, 0, 0, 0},
+      payload);
 }
 
-bool SomebodyListens(const sockaddr_un& address) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
-  const bool connected =
-      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-  close(fd);
-  return connected;
-}
-
-// Leaves the path free for a socket of ours.
-absl::Status ClearPath(const std::string& path) {
-  const absl::StatusOr<sockaddr_un> address = SocketAddress(path);
-  if (!address.ok()) return address.status();
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty()) std::filesystem::create_directories(folder, error);
-  if (error) {
-    return absl::PermissionDeniedError(absl::StrCat("cannot make ", folder.string(), ": ",
-                                                    error.message(),
-                                                    "; run as root, or choose another --socket"));
-  }
-  struct stat status;
-  if (lstat(path.c_str(), &status) != 0) return absl::OkStatus();
-  if (!S_ISSOCK(status.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " exists and is not a socket; choose another --socket"));
-  }
-  if (SomebodyListens(*address)) {
-    return absl::AlreadyExistsError(absl::StrCat("a daemon already listens on ", path,
-                                                 "; stop it, or choose another --socket"));
-  }
-  unlink(path.c_str());
-  return absl::OkStatus();
-}
-
-// What every server has, wherever its connections come from.
-void SetUp(v1::Profiler::Service* service, grpc::ServerBuilder* builder) {
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  builder->SetMaxReceiveMessageSize(kMaxRequestBytes);
-  builder->RegisterService(service);
+// What a client takes for a server's own refusal: its (empty) settings, then that it goes away.
+std::string GoAway(absl::string_view why) {
+  constexpr char kSettings = 4;
+  constexpr char kGoAway = 7;
+  // Last stream 0: nothing was done. ENHANCE_YOUR_CALM.
+  const std::string reason("\0\0\0\0\0\0\0\x0b", 8);
+  return absl::StrCat(Frame(kSettings, ""), Frame(kGoAway, absl::StrCat(reason, why)));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path,
-                                                       v1::Profiler::Service* service) {
-  if (absl::Status clear = ClearPath(path); !clear.ok()) return clear;
+absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path, mode_t mode,
+                                                       v1::Profiler::Service* service,
+                                                       Authenticator* authenticator) {
+  const absl::StatusOr<int> listener = ListenOnUnixSocket(path, mode);
+  if (!listener.ok()) return listener.status();
+  return Serve(*listener, path, service, authenticator);
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::string path,
+                                                      v1::Profiler::Service* service,
+                                                      Authenticator* authenticator) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  SetUp(service, &builder);
-  int port = 0;
-  builder.AddListeningPort(absl::StrCat("unix:", path), grpc::InsecureServerCredentials(), &port);
-  // The socket's own mode is what keeps others out, so it must never be open, not even briefly.
-  const mode_t mask = umask(0177);
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxRpcsOfConnection);
+  grpc::ResourceQuota quota("lbrd");
+  quota.SetMaxThreads(kMaxThreads);
+  builder.SetResourceQuota(quota);
+  builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  umask(mask);
-  if (server == nullptr || port == 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("cannot listen on ", path, "; run as root, or choose another --socket"));
+  if (server == nullptr) {
+    close(listening_fd);
+    if (!path.empty()) unlink(path.c_str());
+    return absl::InternalError("cannot start the gRPC server");
   }
-  return std::unique_ptr<Server>(new Server(path, std::move(server)));
+  return std::unique_ptr<Server>(
+      new Server(std::move(path), listening_fd, std::move(server), authenticator));
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listener,
-                                                      v1::Profiler::Service* service) {
-  grpc::ServerBuilder builder;
-  SetUp(service, &builder);
-  std::unique_ptr<grpc::Server> grpc_server = builder.BuildAndStart();
-  if (grpc_server == nullptr) return absl::InternalError("cannot start the gRPC server");
-  std::unique_ptr<Server> server(new Server("", std::move(grpc_server)));
-  // gRPC cannot listen on a socket that it did not make, but takes connections.
-  server->accept_loop_ = std::make_unique<AcceptLoop>(
-      "lbrd-accept", listener, [grpc = server->server_.get()](int connection) {
-        fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | O_NONBLOCK);
-        grpc::AddInsecureChannelFromFd(grpc, connection);
-      });
-  return server;
+Server::Server(std::string path, int listener, std::unique_ptr<grpc::Server> server,
+               Authenticator* authenticator)
+    : path_(std::move(path)), server_(std::move(server)), authenticator_(*authenticator) {
+  accept_loop_.emplace("lbrd-accept", listener, [this](int client) { TakeUp(client); });
 }
 
-Server::Server(std::string path, std::unique_ptr<grpc::Server> server)
-    : path_(std::move(path)), server_(std::move(server)) {}
+Server::~Server() { StopAccepting(); }
 
-Server::~Server() = default;
+void Server::TakeUp(int client) {
+  fcntl(client, F_SETFL, fcntl(client, F_GETFL) | O_NONBLOCK);
+  const absl::StatusOr<int> connection = authenticator_.TakeUp(client);
+  if (!connection.ok()) {
+    const std::string refusal = GoAway(connection.status().message());
+    send(client, refusal.data(), refusal.size(), MSG_NOSIGNAL);
+    Log(LogLevel::kDebug, connection.status().message());
+  }
+  close(client);
+  if (connection.ok()) grpc::AddInsecureChannelFromFd(server_.get(), *connection);
+}
+
+void Server::StopAccepting() {
+  if (!accept_loop_.has_value()) return;
+  accept_loop_.reset();
+  if (!path_.empty()) unlink(path_.c_str());
+}
 
 void Server::Shutdown(absl::Time deadline) {
-  accept_loop_.reset();
+  StopAccepting();
   server_->Shutdown(absl::ToChronoTime(deadline));
-  if (!path_.empty()) unlink(path_.c_str());
 }
 
 }  // namespace lbrd::daemon

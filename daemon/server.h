@@ -1,35 +1,51 @@
 // The gRPC server on a UNIX socket, with health checking and reflection.
+//
+// It accepts connections itself, so that each RPC's caller is known (daemon/authenticator.h), and
+// hands them to gRPC, which has no port of its own. A connection that cannot be taken up is told
+// why in HTTP/2's own words (GOAWAY) and closed.
+//
+// Thread rules: one thread of its own, `lbrd-accept`.
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "daemon/accept_loop.h"
+#include "daemon/authenticator.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::daemon {
 
 class Server {
  public:
-  // Listens on the socket at `path`, for its owner only (mode 0600); its folder is made if it is
-  // missing. A socket that a dead daemon left behind is replaced; kAlreadyExists: a live one
-  // listens.
-  static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path,
-                                                        v1::Profiler::Service* service);
-  // Serves a socket that somebody else made, and who removes it. Owns `listener`.
-  static absl::StatusOr<std::unique_ptr<Server>> Serve(int listener,
-                                                       v1::Profiler::Service* service);
+  // Listens at `path` (daemon/unix_listener.h). Borrows both.
+  static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path, mode_t mode,
+                                                        v1::Profiler::Service* service,
+                                                        Authenticator* authenticator);
+  // Serves a socket that listens already, such as one that systemd passed. It is closed at the end;
+  // `path` is removed then, unless it is empty.
+  static absl::StatusOr<std::unique_ptr<Server>> Serve(int listening_fd, std::string path,
+                                                       v1::Profiler::Service* service,
+                                                       Authenticator* authenticator);
   ~Server();
-  // Stops accepting, and ends what is still open at `deadline`. Removes the socket, if it made it.
+  // Stops accepting, and ends what is still open at `deadline`. Removes the socket. Once.
   void Shutdown(absl::Time deadline);
 
  private:
-  Server(std::string path, std::unique_ptr<grpc::Server> server);
+  Server(std::string path, int listener, std::unique_ptr<grpc::Server> server,
+         Authenticator* authenticator);
+  void TakeUp(int client);
+  void StopAccepting();
+
   const std::string path_;  // empty: not ours to remove
   const std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<AcceptLoop> accept_loop_;  // of a socket that somebody else made
+  Authenticator& authenticator_;
+  std::optional<AcceptLoop> accept_loop_;  // the last: it uses the others
 };
 
 }  // namespace lbrd::daemon

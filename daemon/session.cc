@@ -34,9 +34,10 @@ size_t WorkersFor(bool recording, uint32_t cpus) {
 }  // namespace
 
 Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
-                 unwind::BinaryCache* machine_binaries)
+                 unwind::BinaryCache* machine_binaries, uint32_t owner_uid)
     : name_(std::move(name)),
       spec_(std::move(spec)),
+      owner_uid_(owner_uid),
       create_time_(absl::Now()),
       source_(std::move(source)) {
   if (source_.files != nullptr) {
@@ -94,6 +95,7 @@ void Session::Ended(const absl::Status& status) {
     streams = streams_;
   }
   for (const auto& stream : streams) stream->End();
+  if (source_.ended) source_.ended(status);
 }
 
 void Session::Stop() {
@@ -217,6 +219,7 @@ void Session::DescribeStats(v1::SessionStats* out) const {
 void Session::Describe(v1::Session* out) const {
   absl::MutexLock lock(&mutex_);
   out->set_name(name_);
+  out->set_owner_uid(owner_uid_);
   *out->mutable_spec() = spec_;
   out->set_state(state_);
   out->set_error(error_);

@@ -31,7 +31,7 @@ class Session : public SampleSink {
  public:
   // `machine_binaries` serves sessions whose source has no files of its own; it must outlive this.
   Session(std::string name, v1::SessionSpec spec, SessionSource source,
-          unwind::BinaryCache* machine_binaries);
+          unwind::BinaryCache* machine_binaries, uint32_t owner_uid = 0);
   // Stops it.
   ~Session() override;
 
@@ -44,6 +44,7 @@ class Session : public SampleSink {
   void RemoveStream(const std::shared_ptr<SampleStream>& stream);
 
   const std::string& name() const { return name_; }
+  const v1::SessionSpec& spec() const { return spec_; }
   // Of each thread that works for it.
   std::vector<Progress> progress() const { return pipeline_->progress(); }
   // Delivered so far.
@@ -69,6 +70,7 @@ class Session : public SampleSink {
 
   const std::string name_;
   const v1::SessionSpec spec_;
+  const uint32_t owner_uid_;
   const absl::Time create_time_;
   // What the pipeline borrows, before the pipeline itself.
   SessionSource source_;

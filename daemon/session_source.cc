@@ -128,9 +128,10 @@ absl::Status ScanTarget(pmu::Kernel& kernel, const pmu::EventTarget& target,
 
 absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admission,
                                        const std::string& name, const v1::SessionSpec& spec,
-                                       TaskTable* table) {
-  const absl::StatusOr<pmu::EventTarget> asked = EventTargetOf(spec.target());
+                                       TaskTable* table, pmu::OwnershipOf ownership_of) {
+  absl::StatusOr<pmu::EventTarget> asked = EventTargetOf(spec.target());
   if (!asked.ok()) return asked.status();
+  asked->ownership_of = std::move(ownership_of);
   const pmu::EventTarget& target = *asked;
   const SessionClaim claim{
       .session = name, .target = target, .allow_multiplex = spec.allow_multiplex()};
@@ -339,9 +340,11 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
 
 absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admission& admission,
                                                 const std::string& name,
-                                                const v1::SessionSpec& spec, TaskTable* tasks) {
-  return spec.target().has_recording() ? OpenRecording(kernel, spec, tasks)
-                                       : OpenLive(kernel, admission, name, spec, tasks);
+                                                const v1::SessionSpec& spec, TaskTable* tasks,
+                                                pmu::OwnershipOf ownership_of) {
+  return spec.target().has_recording()
+             ? OpenRecording(kernel, spec, tasks)
+             : OpenLive(kernel, admission, name, spec, tasks, std::move(ownership_of));
 }
 
 }  // namespace lbrd::daemon

@@ -37,6 +37,8 @@ struct SessionSource {
   std::unique_ptr<SessionTasks> tasks;
   // Lets the flow begin. *known: what is to be known before the first record.
   std::function<absl::Status(pmu::RecordWriter* known)> begin;
+  // Told once, when a session that began has ended: OK, or why it failed. May be empty.
+  std::function<void(const absl::Status&)> ended;
   // Bytes read and in all, where that can be told.
   std::function<std::pair<uint64_t, uint64_t>()> progress;
 };
@@ -46,10 +48,12 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay);
 
 // Opens what a (checked) spec asks for, for the session `name`; nothing is counted yet. `kernel`,
 // `admission` and `tasks` must outlive the source; `tasks`: nullptr where nobody keeps contexts.
+// `ownership_of`: see pmu::EventTarget.
 absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admission& admission,
                                                 const std::string& name,
                                                 const v1::SessionSpec& spec,
-                                                TaskTable* tasks = nullptr);
+                                                TaskTable* tasks = nullptr,
+                                                pmu::OwnershipOf ownership_of = nullptr);
 
 v1::StackMode ProtoMode(pmu::StackSource source);
 

@@ -1,9 +1,11 @@
 #include "daemon/session_table.h"
 
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/authorization.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -21,8 +23,13 @@ bool WellFormed(const std::string& name) {
   return absl::ascii_isalnum(static_cast<unsigned char>(name[0]));
 }
 
-absl::Status NoSuchSession(const std::string& name) {
-  return absl::NotFoundError(absl::StrCat("no session '", name, "'; see lbrctl list"));
+// The sessions of a scope lie together: '0' follows '/', the last letter of a prefix. All: "".
+template <typename Map>
+auto OfScope(Map& sessions, const std::string& prefix) {
+  if (prefix.empty()) return std::make_pair(sessions.begin(), sessions.end());
+  std::string beyond = prefix;
+  ++beyond.back();
+  return std::make_pair(sessions.lower_bound(prefix), sessions.lower_bound(beyond));
 }
 
 }  // namespace
@@ -32,35 +39,59 @@ void SessionTable::SetMaxSessions(size_t sessions) {
   max_sessions_ = sessions;
 }
 
-absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted) {
+absl::Status NoSuchSession(const std::string& name) {
+  return absl::NotFoundError(absl::StrCat("no session '", name, "'; see lbrctl list"));
+}
+
+bool SessionTable::MakeRoom(Sessions::iterator from, Sessions::iterator to) {
+  auto oldest = sessions_.end();
+  for (auto i = from; i != to; ++i) {
+    if (i->second == nullptr || !i->second->ended()) continue;
+    if (oldest == sessions_.end() || i->second->create_time() < oldest->second->create_time()) {
+      oldest = i;
+    }
+  }
+  if (oldest == sessions_.end()) return false;
+  sessions_.erase(oldest);
+  return true;
+}
+
+absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted,
+                                                  const SessionScope& scope) {
   absl::MutexLock lock(&mutex_);
   if (!wanted.empty() && !WellFormed(wanted)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", wanted, "' is not a session name: 1 to ", kMaxNameBytes,
                      " of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"));
   }
-  if (!wanted.empty() && sessions_.count(wanted) != 0) {
+  if (!wanted.empty() && sessions_.count(scope.prefix + wanted) != 0) {
     return absl::AlreadyExistsError(
         absl::StrCat("a session '", wanted, "' exists; stop it first: lbrctl stop ", wanted));
   }
-  while (sessions_.size() >= max_sessions_) {
-    auto oldest = sessions_.end();
-    for (auto i = sessions_.begin(); i != sessions_.end(); ++i) {
-      if (i->second == nullptr || !i->second->ended()) continue;
-      if (oldest == sessions_.end() || i->second->create_time() < oldest->second->create_time()) {
-        oldest = i;
-      }
+  const auto own = [&] { return OfScope(sessions_, scope.prefix); };
+  const auto count = [&] {
+    const auto [from, to] = own();
+    return static_cast<size_t>(std::distance(from, to));
+  };
+  const size_t most = max_sessions_ - (scope.prefix.empty() ? 0 : ReservedOf(max_sessions_));
+  // More than one has to go where max-sessions was lowered.
+  while (count() >= scope.most || sessions_.size() >= most) {
+    if (MakeRoom(own().first, own().second)) continue;
+    if (count() >= scope.most) {
+      return OverQuota(rule::kQuotaSessions,
+                       absl::StrCat("you have ", scope.most,
+                                    " sessions, which is the most; stop one: lbrctl list"));
     }
-    if (oldest == sessions_.end()) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(sessions_.size(), " sessions are running, and max-sessions is ",
-                       max_sessions_, "; stop one: lbrctl list"));
-    }
-    sessions_.erase(oldest);
+    return absl::ResourceExhaustedError(absl::StrCat(sessions_.size(),
+                                                     " sessions are running, and max-sessions is ",
+                                                     max_sessions_, "; stop one: lbrctl list"));
   }
-  std::string name = wanted;
-  while (name.empty() || (wanted.empty() && sessions_.count(name) != 0)) {
-    name = absl::StrCat("session-", next_number_++);
+  std::string name = scope.prefix + wanted;
+  // The numbers of a scope tell nothing of what others have.
+  int own_number = 1;
+  int& number = scope.prefix.empty() ? next_number_ : own_number;
+  while (wanted.empty() && (name == scope.prefix || sessions_.count(name) != 0)) {
+    name = absl::StrCat(scope.prefix, "session-", number++);
   }
   sessions_[name] = nullptr;
   return name;
@@ -93,10 +124,12 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Remove(const std::string&
   return session;
 }
 
-std::vector<std::shared_ptr<Session>> SessionTable::List(const std::string& after) const {
+std::vector<std::shared_ptr<Session>> SessionTable::List(const std::string& after,
+                                                         const std::string& scope) const {
   absl::MutexLock lock(&mutex_);
   std::vector<std::shared_ptr<Session>> sessions;
-  for (auto i = sessions_.upper_bound(after); i != sessions_.end(); ++i) {
+  const auto end = OfScope(sessions_, scope).second;
+  for (auto i = sessions_.upper_bound(scope + after); i != end; ++i) {
     if (i->second != nullptr) sessions.push_back(i->second);
   }
   return sessions;

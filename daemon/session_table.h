@@ -1,7 +1,7 @@
 // All sessions of the daemon, by name.
 //
-// At most as many as was set; to make room, the oldest of those that have ended is forgotten.
-// Thread rules: thread-safe.
+// At most as many as was set; to make room, the oldest of those that have ended is forgotten: of a
+// user's, where it is a user who asks. Thread rules: thread-safe.
 #pragma once
 
 #include <map>
@@ -16,29 +16,47 @@
 
 namespace lbrd::daemon {
 
+// Whose names: sessions of a scope are named apart from all others (daemon/authorization.h).
+struct SessionScope {
+  std::string prefix;      // of their full names; empty: the admins', who may have them all
+  size_t most = SIZE_MAX;  // sessions of that scope
+};
+
+absl::Status NoSuchSession(const std::string& name);
+
 class SessionTable {
  public:
   static constexpr size_t kMaxSessions = 64;  // unless SetMaxSessions() says otherwise
 
+  // Of `most` sessions, the last that there is room for are admins'.
+  static constexpr size_t ReservedOf(size_t most) { return most / 4; }
+
   // From the next Reserve() on; sessions beyond it stay.
   void SetMaxSessions(size_t sessions);
   // A name that is free and well formed: `wanted`, or one made up when it is empty. It is taken
-  // until Add() or Abandon(). kInvalidArgument, kAlreadyExists, kResourceExhausted.
-  absl::StatusOr<std::string> Reserve(const std::string& wanted);
+  // until Add() or Abandon(). The name that comes back begins with the scope's. kInvalidArgument,
+  // kAlreadyExists, kResourceExhausted.
+  absl::StatusOr<std::string> Reserve(const std::string& wanted, const SessionScope& scope = {});
   void Add(std::shared_ptr<Session> session);
   void Abandon(const std::string& name);
 
   absl::StatusOr<std::shared_ptr<Session>> Find(const std::string& name) const;
   // Forgets it; its last user ends it.
   absl::StatusOr<std::shared_ptr<Session>> Remove(const std::string& name);
-  // By name, those after `after`.
-  std::vector<std::shared_ptr<Session>> List(const std::string& after) const;
+  // By name, those after `after` (without the scope); all of one scope, or all.
+  std::vector<std::shared_ptr<Session>> List(const std::string& after,
+                                             const std::string& scope = "") const;
   void StopAll();
 
  private:
+  using Sessions = std::map<std::string, std::shared_ptr<Session>>;
+  // Forgets the oldest of [from, to) that has ended; false: none has.
+  bool MakeRoom(Sessions::iterator from, Sessions::iterator to)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable absl::Mutex mutex_;
   // null: reserved, being opened.
-  std::map<std::string, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mutex_);
+  Sessions sessions_ ABSL_GUARDED_BY(mutex_);
   size_t max_sessions_ ABSL_GUARDED_BY(mutex_) = kMaxSessions;
   int next_number_ ABSL_GUARDED_BY(mutex_) = 1;
 };

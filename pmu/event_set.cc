@@ -71,7 +71,11 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
       return ExplainOpenError(-pid_fd_, code_, absl::StrCat("process ", *target.pid));
     }
   }
-  if (target.uid.has_value()) users_.emplace(kernel_, *target.uid);
+  if (target.uid.has_value() && target.ownership_of) {
+    owners_.emplace(kernel_, target.ownership_of);
+  } else if (target.uid.has_value()) {
+    users_.emplace(kernel_, *target.uid);
+  }
   if (absl::Status opened = OpenTarget(target, ring_bytes); !opened.ok()) return opened;
   cpus_ = target_->cpus();
   return absl::OkStatus();
@@ -186,14 +190,14 @@ bool EventSet::Account(const RawRecord& record) {
       duplicates_.fetch_add(1, std::memory_order_relaxed);
       return false;
     }
-    if (OfOtherUser(record)) {
+    if (verdict == TargetEvents::Verdict::kOtherUser || OfOtherUser(record)) {
       other_users_.fetch_add(1, std::memory_order_relaxed);
       return false;
     }
     return true;
   }
   other_records_.fetch_add(1, std::memory_order_relaxed);
-  OfOtherUser(record);
+  FollowUsers(record);
   if (type == PERF_RECORD_THROTTLE) {
     throttled_.fetch_add(1, std::memory_order_relaxed);
   } else if (type == PERF_RECORD_LOST || type == PERF_RECORD_LOST_SAMPLES) {
@@ -204,23 +208,33 @@ bool EventSet::Account(const RawRecord& record) {
 }
 
 bool EventSet::OfOtherUser(const RawRecord& record) {
-  if (!users_.has_value()) return false;
+  const int32_t pid = record.who.pid;
+  if (users_.has_value()) return !users_->Wanted(pid, record.who.time);
+  return owners_.has_value() && !owners_->Wanted(pid, record.who.time);
+}
+
+void EventSet::FollowUsers(const RawRecord& record) {
+  if (!users_.has_value() && !owners_.has_value()) return;
   const uint32_t type = record.header->type;
-  if (type == PERF_RECORD_SAMPLE) return !users_->Wanted(record.who.pid, record.who.time);
+  const uint64_t time = record.who.time;
   if (type == PERF_RECORD_COMM && (record.header->misc & PERF_RECORD_MISC_COMM_EXEC) != 0) {
-    users_->Executed(record.who.pid);
+    if (users_.has_value()) users_->Executed(record.who.pid);
+    if (owners_.has_value()) owners_->Executed(record.who.pid, time);
   } else if (type == PERF_RECORD_FORK || type == PERF_RECORD_EXIT) {
     const absl::StatusOr<Record> decoded =
         DecodeRecord(record.header, events_[record.event].format);
-    if (!decoded.ok()) return false;
+    if (!decoded.ok()) return;
     const auto& task = std::get<TaskRecord>(*decoded);
     if (!task.exit) {
-      users_->Forked(task.pid, task.ppid);
+      if (users_.has_value()) users_->Forked(task.pid, task.ppid);
+      if (owners_.has_value()) owners_->Forked(task.pid, task.ppid, time);
     } else if (task.pid == task.tid) {
-      users_->Exited(task.pid);
+      if (users_.has_value()) users_->Exited(task.pid);
+      if (owners_.has_value()) owners_->Exited(task.pid, time);
     }
+  } else if (type == PERF_RECORD_LOST && owners_.has_value()) {
+    owners_->Lost();
   }
-  return false;
 }
 
 void EventSet::CountLost(const LostRecord& lost) {

@@ -22,6 +22,7 @@
 #include "pmu/event_target.h"
 #include "pmu/installer.h"
 #include "pmu/kernel.h"
+#include "pmu/owner_filter.h"
 #include "pmu/record_source.h"
 #include "pmu/record_writer.h"
 #include "pmu/ring_set.h"
@@ -72,6 +73,8 @@ class EventSet : public RecordSource {
   // Counts the record; false: it is left out.
   bool Account(const RawRecord& record);
   bool OfOtherUser(const RawRecord& record);
+  // Tells the filters of forks, execs, exits and losses.
+  void FollowUsers(const RawRecord& record);
   void ReadCounts();
   void CountLost(const LostRecord& lost);
   bool PeekRing(const perf_event_header* header, SampleId* who, uint32_t* event);
@@ -82,7 +85,9 @@ class EventSet : public RecordSource {
   RingSet rings_;
   std::unique_ptr<Installer> installer_;
   std::unique_ptr<TargetEvents> target_;
+  // At most one of these.
   std::optional<UidFilter> users_;
+  std::optional<OwnerFilter> owners_;
   RecordWriter made_;
   const Ring* taken_from_ = nullptr;  // the ring of the record taken last
   size_t made_at_ = 0;                // words of made_ that were handed out

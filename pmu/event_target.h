@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "pmu/ownership.h"
+
 namespace lbrd::pmu {
 
 // At most one of pid, tid, cgroup and uid; none: the machine. `cpus` goes with the machine, a
@@ -23,6 +25,10 @@ struct EventTarget {
   std::optional<uint32_t> uid;
   // Ascending; empty: all, also those that come online later.
   std::vector<int32_t> cpus;
+  // Of whom the asker may see something; empty: of everybody. With uid, what others do is left out
+  // of the samples (pmu/owner_filter.h); with pid, what turned another's before it could be opened.
+  // (The kernel takes events away from a process that executes a program with other rights.)
+  OwnershipOf ownership_of;
 };
 
 }  // namespace lbrd::pmu

@@ -32,7 +32,7 @@ class TargetEvents {
   // Side-band events are enabled; `now` is the records' clock.
   virtual void Started(uint64_t now) { static_cast<void>(now); }
   // A record that is about to be handed out, in time order, and the ring that it came from.
-  enum class Verdict { kKeep, kDuplicate };
+  enum class Verdict { kKeep, kDuplicate, kOtherUser };
   virtual Verdict See(const RawRecord& record, const Ring* ring) {
     static_cast<void>(record);
     static_cast<void>(ring);

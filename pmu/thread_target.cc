@@ -39,7 +39,8 @@ ThreadTarget::ThreadTarget(Installer* installer, const EventTarget& target, uint
       follow_(!target.tid.has_value()),
       enable_on_exec_(target.enable_on_exec),
       ring_bytes_(follow_ ? std::min(ring_bytes, kThreadRingBytes) : ring_bytes),
-      why_(std::move(why)) {}
+      why_(std::move(why)),
+      ownership_of_(target.ownership_of) {}
 
 uint64_t ThreadTarget::Bound() const {
   return std::min(kMaxThreads, installer_.kernel().DescriptorLimit() / 4);
@@ -83,6 +84,13 @@ absl::StatusOr<bool> ThreadTarget::TakeUp(int32_t tid) {
       installer_.Install(at, at, {.bytes = ring_bytes_}, absl::StrCat("thread ", tid));
   if (absl::IsNotFound(installed.status())) return false;
   if (!installed.ok()) return installed.status();
+  // Asked once its events are open: if it executes another's program later, the kernel takes them.
+  if (ownership_of_ && ownership_of_(tid) == Ownership::kOther) {
+    not_ours_.insert(tid);
+    installed->Release();
+    installer_.rings().Retire(installed->ring);
+    return false;
+  }
   // Its forks must be told from now on.
   if (!enable_on_exec_) {
     if (absl::Status enabled = installed->side_band->Enable(); !enabled.ok()) return enabled;
@@ -116,6 +124,9 @@ void ThreadTarget::Started(uint64_t) { started_ = true; }
 
 TargetEvents::Verdict ThreadTarget::See(const RawRecord& record, const Ring*) {
   const uint32_t type = record.header->type;
+  if (type == PERF_RECORD_SAMPLE) {
+    return not_ours_.count(record.who.tid) != 0 ? Verdict::kOtherUser : Verdict::kKeep;
+  }
   if (type == PERF_RECORD_COMM && enable_on_exec_ &&
       (record.header->misc & PERF_RECORD_MISC_COMM_EXEC) != 0 && record.who.pid == first_) {
     // The kernel enabled what was open; what is opened from now on must be enabled as well.
@@ -134,6 +145,7 @@ TargetEvents::Verdict ThreadTarget::See(const RawRecord& record, const Ring*) {
     }
     if (task.tid == task.pid) known_processes_.erase(task.pid);
     without_room_.erase(task.tid);
+    not_ours_.erase(task.tid);
     if (!follow_ && task.tid == first_) gone_ = true;
   } else if (follow_) {
     ToList& to_list = to_list_[task.pid];

@@ -79,6 +79,8 @@ class ThreadTarget : public TargetEvents {
   absl::flat_hash_map<int32_t, ToList> to_list_;  // by process
   absl::flat_hash_set<int32_t> known_processes_;
   absl::flat_hash_set<int32_t> without_room_;
+  const OwnershipOf ownership_of_;         // empty: everything may be seen
+  absl::flat_hash_set<int32_t> not_ours_;  // threads that turned out to be another user's
   std::vector<int32_t> ended_;  // by their EXIT record or hang-up; let go when no record is held
   std::atomic<bool> gone_ = false;
   std::atomic<uint64_t> taken_up_ = 0;

@@ -56,11 +56,13 @@ class DescriptorTest : public ::testing::Test {
   DescriptorTest()
       : admission_(pmu::DetectAdmissionLimits(kernel_)),
         binaries_(&files_),
-        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, false) {
+        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, &audit_, nullptr, {},
+                 false) {
     folder_ = std::filesystem::temp_directory_path() / absl::StrCat("lbrd-fd-", getpid());
     std::filesystem::create_directory(folder_);
     socket_ = (folder_ / "lbrd.sock").string();
-    auto server = daemon::DescriptorServer::Listen(socket_ + ".fd", &sessions_);
+    auto server =
+        daemon::DescriptorServer::Listen(socket_ + ".fd", &sessions_, &authenticator_, &audit_);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -107,6 +109,8 @@ class DescriptorTest : public ::testing::Test {
   daemon::TargetFiles files_;
   unwind::BinaryCache binaries_;
   daemon::TaskTable tasks_;  // before the sessions
+  daemon::Audit audit_;
+  daemon::Authenticator authenticator_;
   daemon::SessionTable sessions_;
   daemon::ProfilerService service_;
   std::filesystem::path folder_;

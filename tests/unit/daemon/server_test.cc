@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/unix_listener.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -33,7 +34,8 @@ class ServerTest : public ::testing::Test {
   }
 
   std::unique_ptr<Server> Listen() {
-    absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(socket_, &service_);
+    absl::StatusOr<std::unique_ptr<Server>> server =
+        Server::Listen(socket_, kEverybody, &service_, &authenticator_);
     EXPECT_TRUE(server.ok()) << server.status();
     return *std::move(server);
   }
@@ -76,6 +78,7 @@ class ServerTest : public ::testing::Test {
   }
 
   v1::Profiler::Service service_;
+  Authenticator authenticator_;
   std::string folder_;
   std::string socket_;
 };
@@ -95,22 +98,40 @@ TEST_F(ServerTest, ReflectsItsService) {
   server->Shutdown(absl::Now() + absl::Seconds(5));
 }
 
-TEST_F(ServerTest, TheSocketIsItsOwnersAlone) {
-  const std::unique_ptr<Server> server = Listen();
+TEST_F(ServerTest, TheSocketIsForWhomItIsMeant) {
+  for (const mode_t mode : {kOwnerOnly, kEverybody}) {
+    absl::StatusOr<std::unique_ptr<Server>> server =
+        Server::Listen(socket_, mode, &service_, &authenticator_);
+    ASSERT_TRUE(server.ok()) << server.status();
+    struct stat status;
+    ASSERT_EQ(lstat(socket_.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, mode);
+    (*server)->Shutdown(absl::Now() + absl::Seconds(5));
+    EXPECT_NE(lstat(socket_.c_str(), &status), 0) << "left behind";
+  }
+}
+
+TEST_F(ServerTest, ServesASocketThatListensAlready) {
+  const absl::StatusOr<int> listener = ListenOnUnixSocket(socket_, kEverybody);
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  auto server = Server::Serve(*listener, "", &service_, &authenticator_);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_EQ(Call("/grpc.health.v1.Health/Check", ""), "\x08\x01");
+  (*server)->Shutdown(absl::Now() + absl::Seconds(5));
   struct stat status;
-  ASSERT_EQ(lstat(socket_.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 0777, 0600u);
-  server->Shutdown(absl::Now() + absl::Seconds(5));
-  EXPECT_NE(lstat(socket_.c_str(), &status), 0) << "left behind";
+  EXPECT_EQ(lstat(socket_.c_str(), &status), 0) << "it is not ours to remove";
 }
 
 TEST_F(ServerTest, RefusesASecondDaemonAndAFileInTheWay) {
   const std::unique_ptr<Server> server = Listen();
-  EXPECT_TRUE(absl::IsAlreadyExists(Server::Listen(socket_, &service_).status()));
+  EXPECT_TRUE(absl::IsAlreadyExists(
+      Server::Listen(socket_, kEverybody, &service_, &authenticator_).status()));
   const std::string file = absl::StrCat(folder_, "/file");
   std::ofstream(file) << "precious";
-  EXPECT_TRUE(absl::IsFailedPrecondition(Server::Listen(file, &service_).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(Server::Listen(std::string(200, 'x'), &service_).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      Server::Listen(file, kEverybody, &service_, &authenticator_).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      Server::Listen(std::string(200, 'x'), kEverybody, &service_, &authenticator_).status()));
   server->Shutdown(absl::Now() + absl::Seconds(5));
 }
 

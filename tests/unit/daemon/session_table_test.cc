@@ -134,5 +134,55 @@ TEST_F(SessionTableTest, TakesNoRoomForANameItRefuses) {
   EXPECT_TRUE(table_.Find("s1").ok());
 }
 
+TEST_F(SessionTableTest, EachScopeHasNamesOfItsOwn) {
+  const SessionScope ann{.prefix = "1500/"};
+  const SessionScope bob{.prefix = "15000/"};
+  EXPECT_EQ(*table_.Reserve("web"), "web");
+  EXPECT_EQ(*table_.Reserve("web", ann), "1500/web");
+  EXPECT_EQ(*table_.Reserve("web", bob), "15000/web");
+  EXPECT_EQ(table_.Reserve("web", ann).status().code(), absl::StatusCode::kAlreadyExists);
+  // The numbers do not tell how many others have.
+  EXPECT_EQ(*table_.Reserve(""), "session-1");
+  EXPECT_EQ(*table_.Reserve("", ann), "1500/session-1");
+  EXPECT_EQ(*table_.Reserve("", ann), "1500/session-2");
+  EXPECT_EQ(*table_.Reserve("", bob), "15000/session-1");
+}
+
+TEST_F(SessionTableTest, ListsAScopeAndNoOther) {
+  for (const char* full : {"a", "1500/a", "1500/b", "15000/a", "150/a", "1500-x"}) {
+    table_.Add(Make(full));
+  }
+  const auto names = [this](const std::string& after, const std::string& scope) {
+    std::vector<std::string> out;
+    for (const auto& session : table_.List(after, scope)) out.push_back(session->name());
+    return out;
+  };
+  EXPECT_THAT(names("", "1500/"), ElementsAre("1500/a", "1500/b"));
+  EXPECT_THAT(names("a", "1500/"), ElementsAre("1500/b"));
+  EXPECT_THAT(names("zz", "1500/"), ElementsAre());
+  EXPECT_EQ(names("", "").size(), 6u);
+}
+
+TEST_F(SessionTableTest, AUserMakesRoomByOwnSessionsOnly) {
+  const SessionScope ann{.prefix = "1500/", .most = 2};
+  const auto theirs = ReserveAndAdd("theirs");
+  theirs->Stop();
+  const auto first = Make(*table_.Reserve("first", ann));
+  table_.Add(first);
+  table_.Add(Make(*table_.Reserve("second", ann)));
+  EXPECT_EQ(table_.Reserve("third", ann).status().code(), absl::StatusCode::kResourceExhausted);
+  first->Stop();
+  EXPECT_TRUE(table_.Reserve("third", ann).ok());
+  EXPECT_THAT(Names(), ElementsAre("1500/second", "theirs"));
+  // Some room is the admins'.
+  for (size_t i = 3;
+       i < SessionTable::kMaxSessions - SessionTable::ReservedOf(SessionTable::kMaxSessions); ++i) {
+    table_.Add(Make(*table_.Reserve("", {.prefix = absl::StrCat(2000 + i, "/")})));
+  }
+  EXPECT_EQ(table_.Reserve("", {.prefix = "9/"}).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(table_.Reserve("").ok());
+}
+
 }  // namespace
 }  // namespace lbrd::daemon
