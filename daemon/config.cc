@@ -11,7 +11,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/match.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -101,6 +101,17 @@ absl::Status SetFromNode(const Setting& setting, const toml::node& node, Config*
   return setting.Set(text->get(), config);
 }
 
+// What comes out of the file may be long and may have any character: an error is a line all the
+// same.
+std::string Shown(std::string_view text) {
+  constexpr size_t kMax = 200;
+  std::string shown(text.substr(0, kMax));
+  for (char& c : shown) {
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = '?';
+  }
+  return shown;
+}
+
 std::string At(absl::string_view file, const toml::source_region& where) {
   return absl::StrCat(file, ":", where.begin.line, ": ");
 }
@@ -165,9 +176,8 @@ absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view fil
   const toml::parse_result parsed = toml::parse(std::string_view(text.data(), text.size()));
   if (parsed.failed()) {
     const toml::parse_error& error = parsed.error();
-    const std::string_view what = error.description();
     return absl::InvalidArgumentError(
-        absl::StrCat(At(file, error.source()), absl::string_view(what.data(), what.size())));
+        absl::StrCat(At(file, error.source()), Shown(error.description())));
   }
   Config config = defaults;
   std::vector<std::pair<uint32_t, std::string>> errors;
@@ -179,8 +189,9 @@ absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view fil
                                        "is not a setting; the settings are ", NamesOfSettings()))
                                  : SetFromNode(*setting, node, &config);
     if (!set.ok()) {
-      errors.emplace_back(key.source().begin.line,
-                          absl::StrCat(At(file, key.source()), name, ": ", set.message()));
+      errors.emplace_back(
+          key.source().begin.line,
+          absl::StrCat(At(file, key.source()), Shown(key.str()), ": ", set.message()));
     }
   }
   if (errors.empty()) return config;

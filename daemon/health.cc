@@ -14,10 +14,10 @@ absl::Status Health::Check(const std::map<std::string, std::vector<Progress>>& b
     for (const Progress& thread : threads) {
       const std::string key = absl::StrCat(session, "/", thread.thread);
       const auto before = seen_.find(key);
-      const bool still =
-          before != seen_.end() && before->second.steps == thread.steps && thread.busy;
+      const bool still = before != seen_.end() && before->second.steps == thread.steps &&
+                         before->second.busy && thread.busy;
       const absl::Time since = still ? before->second.since : now;
-      seen[key] = {thread.steps, since};
+      seen[key] = {thread.steps, thread.busy, since};
       if (now - since >= kPatience && status.ok()) {
         status = absl::DeadlineExceededError(absl::StrCat("thread ", thread.thread, " of session '",
                                                           session, "' has stood still for ",

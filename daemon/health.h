@@ -33,7 +33,8 @@ class Health {
  private:
   struct Seen {
     uint64_t steps;
-    absl::Time since;
+    bool busy;
+    absl::Time since;  // it was first seen so
   };
   std::map<std::string, Seen> seen_;  // by session and thread
 };
