@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "daemon/descriptor_server.h"
+#include "daemon/flow_table.h"
 #include "daemon/log.h"
 #include "daemon/profiler_service.h"
 #include "daemon/server.h"
@@ -38,6 +39,7 @@ struct Flags {
   bool replay = false;
   int ready_fd = -1;
   bool verbose = false;
+  int64_t linger_ms = absl::ToInt64Milliseconds(FlowTable::kDefaultLinger);
 };
 
 // Every event, every mapped binary and every client is a descriptor.
@@ -75,8 +77,10 @@ int Run(const Flags& flags) {
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
   TaskTable tasks(flags.replay ? kReplayContexts : TaskTable::kDefaultMaxContexts);
+  // Before the sessions, which have their shares in it.
+  FlowTable flows(&kernel, &admission, &binaries, &tasks, absl::Milliseconds(flags.linger_ms));
   SessionTable sessions;
-  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, flags.replay);
+  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &flows, flags.replay);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(flags.socket, &service);
   if (!server.ok()) {
     Log(LogLevel::kError, server.status().message());
@@ -125,6 +129,11 @@ int main(int argc, char** argv) {
   app.add_flag("--replay", flags.replay,
                "read a perf.data recording for one client instead of profiling this machine;\n"
                "needs no root (lbrctl report starts it so)");
+  app.add_option("--linger-ms", flags.linger_ms,
+                 "keep the events that sessions shared open, disabled, for so long after the last\n"
+                 "one has left, for the next")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--ready-fd", flags.ready_fd,
                  "write a newline to this descriptor once the socket is served");
   app.footer(

@@ -1,10 +1,12 @@
 #include "daemon/profiler_service.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "daemon/private_feed.h"
 #include "daemon/proto_encoder.h"
 
 namespace lbrd::daemon {
@@ -13,6 +15,8 @@ namespace {
 constexpr int kMaxPageSize = 1000;
 constexpr absl::Duration kDefaultDelay = absl::Milliseconds(20);
 constexpr absl::Duration kMaxDelay = absl::Seconds(1);
+// How late it is noticed, at most, that a watcher has gone.
+constexpr absl::Duration kWatchTick = absl::Milliseconds(200);
 
 // Of this process; 0: /proc does not say.
 uint64_t ResidentBytes(pmu::Kernel& kernel) {
@@ -64,8 +68,24 @@ grpc::Status ProfilerService::GetStats(grpc::ServerContext*, const v1::GetStatsR
   response->set_contexts_refused(tasks.refused);
   response->set_lookups_without_context(tasks.unknown);
   response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
+  response->set_flows(static_cast<uint32_t>(flows_.size()));
   response->set_resident_bytes(ResidentBytes(kernel_));
   return grpc::Status::OK;
+}
+
+absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
+    const std::string& name, const v1::SessionSpec& spec) {
+  if (!replay_) {
+    absl::StatusOr<std::unique_ptr<SessionFeed>> share = flows_.Join(name, spec);
+    if (!share.ok() || *share != nullptr) return share;
+  }
+  absl::StatusOr<SessionSource> source =
+      OpenSessionSource(kernel_, admission_, name, spec, &tasks_);
+  if (absl::IsResourceExhausted(source.status()) && flows_.CloseIdle()) {
+    source = OpenSessionSource(kernel_, admission_, name, spec, &tasks_);
+  }
+  if (!source.ok()) return source.status();
+  return std::make_unique<PrivateFeed>(*std::move(source), spec, &binaries_);
 }
 
 absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
@@ -74,18 +94,19 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
   if (!spec.ok()) return spec.status();
   absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id());
   if (!name.ok()) return name.status();
-  absl::StatusOr<SessionSource> source =
-      OpenSessionSource(kernel_, admission_, *name, *spec, &tasks_);
-  if (!source.ok()) {
+  absl::StatusOr<std::unique_ptr<SessionFeed>> feed = OpenFeed(*name, *spec);
+  if (!feed.ok()) {
     sessions_.Abandon(*name);
-    return source.status();
+    return feed.status();
   }
-  auto session = std::make_shared<Session>(*name, *std::move(spec), *std::move(source), &binaries_);
+  auto session = std::make_shared<Session>(*name, *std::move(spec), *std::move(feed));
+  session->set_on_change([this] { sessions_.Changed(); });
   if (absl::Status started = session->Start(); !started.ok()) {
     sessions_.Abandon(*name);
     return started;
   }
   sessions_.Add(session);
+  streams_.Guard(session);
   return session;
 }
 
@@ -140,6 +161,7 @@ grpc::Status ProfilerService::DeleteSession(grpc::ServerContext*,
   const absl::StatusOr<std::shared_ptr<Session>> session = sessions_.Remove(request->name());
   if (!session.ok()) return ToGrpc(session.status());
   (*session)->Stop();
+  streams_.Forget(request->name());
   return grpc::Status::OK;
 }
 
@@ -154,26 +176,89 @@ grpc::Status ProfilerService::StreamSamples(grpc::ServerContext* context,
                            absl::Nanoseconds(request->max_delay().nanos()),
                        absl::Milliseconds(1), kMaxDelay);
   }
-  const absl::StatusOr<std::shared_ptr<SampleStream>> stream = (*session)->AddStream();
-  if (!stream.ok()) return ToGrpc(stream.status());
+  if (request->compress()) context->set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  absl::StatusOr<SessionStream> opened = request->resume().empty()
+                                             ? StreamTable::Open(*session)
+                                             : streams_.Take(request->name(), request->resume());
+  if (!opened.ok()) return ToGrpc(opened.status());
+  ResumableStream& stream = *opened->stream;
+  if (!request->resume().empty()) {
+    stream.Rewind(request->resume_after(), request->resume_samples());
+  }
 
   DefinitionEncoder definitions;
-  std::vector<Sample> samples;
+  const auto envelope = [&](const StreamMessage& message) {
+    v1::StreamSamplesResponse out;
+    out.set_stream(stream.name());
+    out.set_sequence(message.sequence);
+    out.set_samples_before(message.samples_before);
+    out.set_missing(stream.missing());
+    out.set_dropped(stream.source().dropped());
+    EncodeSamples(message.samples, &definitions, out.mutable_definitions(), out.mutable_samples());
+    return out;
+  };
+  const StreamMessage* message = nullptr;
   bool client_listens = true;
-  while (client_listens && (*stream)->Pop(delay, &samples)) {
+  while (client_listens && stream.Next(delay, &message)) {
     client_listens = !context->IsCancelled();
-    if (samples.empty()) continue;
-    v1::StreamSamplesResponse message;
-    EncodeSamples(samples, &definitions, message.mutable_definitions(), message.mutable_samples());
-    message.set_dropped((*stream)->dropped());
-    client_listens = client_listens && writer->Write(message);
+    if (message->samples.empty() || !client_listens) continue;
+    client_listens = writer->Write(envelope(*message));
   }
-  (*session)->RemoveStream(*stream);
-  if (!client_listens) return grpc::Status::CANCELLED;
-  v1::StreamSamplesResponse last;
-  last.set_dropped((*stream)->dropped());
+  if (!client_listens) {
+    streams_.Park(*std::move(opened));
+    return grpc::Status::CANCELLED;
+  }
+  v1::StreamSamplesResponse last = envelope(stream.Last());
   (*session)->Describe(last.mutable_ended());
+  StreamTable::Close(*std::move(opened));
   writer->Write(last);
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::WatchSessions(grpc::ServerContext* context,
+                                            const v1::WatchSessionsRequest* request,
+                                            grpc::ServerWriter<v1::WatchSessionsResponse>* writer) {
+  std::shared_ptr<Session> only;
+  if (!request->name().empty()) {
+    absl::StatusOr<std::shared_ptr<Session>> found = sessions_.Find(request->name());
+    if (!found.ok()) return ToGrpc(found.status());
+    only = *std::move(found);
+  } else if (request->hold()) {
+    return grpc::Status(grpc::INVALID_ARGUMENT, "hold: name the session to hold");
+  }
+  if (request->hold()) only->AddWatcher();
+  // What the client was told of each: a session's begin tells it from a later one of its name.
+  std::map<std::string, std::pair<absl::Time, v1::SessionState>> told;
+  uint64_t seen = 0;
+  bool first = true;
+  bool over = false;
+  while (!context->IsCancelled() && !over) {
+    seen = sessions_.AwaitChange(seen, kWatchTick);
+    over = sessions_.closing();
+    v1::WatchSessionsResponse message;
+    std::map<std::string, std::pair<absl::Time, v1::SessionState>> now;
+    for (const std::shared_ptr<Session>& session : sessions_.List("")) {
+      if (only != nullptr && session != only) continue;
+      const std::pair state(session->create_time(), session->state());
+      now[session->name()] = state;
+      const auto known = told.find(session->name());
+      if (known == told.end() || known->second != state) {
+        session->Describe(message.add_sessions());
+      }
+    }
+    for (const auto& [name, state] : told) {
+      if (now.count(name) == 0) message.add_deleted(name);
+    }
+    told = std::move(now);
+    if (only != nullptr) over = over || only->ended() || told.empty();
+    const bool news = message.sessions_size() != 0 || message.deleted_size() != 0;
+    if ((first || news) && !writer->Write(message)) break;
+    first = false;
+  }
+  if (request->hold()) {
+    only->RemoveWatcher();
+    streams_.Guard(only);
+  }
   return grpc::Status::OK;
 }
 

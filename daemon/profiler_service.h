@@ -5,7 +5,9 @@
 #pragma once
 
 #include "daemon/capabilities.h"
+#include "daemon/flow_table.h"
 #include "daemon/session_table.h"
+#include "daemon/stream_table.h"
 #include "daemon/task_table.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 #include "pmu/admission.h"
@@ -19,12 +21,13 @@ class ProfilerService final : public v1::Profiler::Service {
   // `replay`: this daemon reads a recording for its one client, and touches no kernel events.
   // Borrows everything.
   ProfilerService(pmu::Kernel* kernel, pmu::Admission* admission, unwind::BinaryCache* binaries,
-                  SessionTable* sessions, TaskTable* tasks, bool replay)
+                  SessionTable* sessions, TaskTable* tasks, FlowTable* flows, bool replay)
       : kernel_(*kernel),
         admission_(*admission),
         binaries_(*binaries),
         sessions_(*sessions),
         tasks_(*tasks),
+        flows_(*flows),
         capabilities_(kernel, pmu::ForkSwitchingChild),
         replay_(replay),
         started_ns_(kernel->Now()) {}
@@ -45,10 +48,15 @@ class ProfilerService final : public v1::Profiler::Service {
                              v1::DeleteSessionResponse*) override;
   grpc::Status StreamSamples(grpc::ServerContext* context, const v1::StreamSamplesRequest* request,
                              grpc::ServerWriter<v1::StreamSamplesResponse>* writer) override;
+  grpc::Status WatchSessions(grpc::ServerContext* context, const v1::WatchSessionsRequest* request,
+                             grpc::ServerWriter<v1::WatchSessionsResponse>* writer) override;
   grpc::Status GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
                           v1::GetProfileResponse* response) override;
 
  private:
+  // What is to feed a session: a share in a flow, or events of its own.
+  absl::StatusOr<std::unique_ptr<SessionFeed>> OpenFeed(const std::string& name,
+                                                        const v1::SessionSpec& spec);
   absl::StatusOr<std::shared_ptr<Session>> Create(const v1::CreateSessionRequest& request);
 
   pmu::Kernel& kernel_;
@@ -56,6 +64,8 @@ class ProfilerService final : public v1::Profiler::Service {
   unwind::BinaryCache& binaries_;
   SessionTable& sessions_;
   TaskTable& tasks_;
+  FlowTable& flows_;
+  StreamTable streams_;
   MachineCapabilities capabilities_;
   const bool replay_;
   const uint64_t started_ns_;

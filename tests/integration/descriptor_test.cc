@@ -56,7 +56,8 @@ class DescriptorTest : public ::testing::Test {
   DescriptorTest()
       : admission_(pmu::DetectAdmissionLimits(kernel_)),
         binaries_(&files_),
-        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, false) {
+        flows_(&kernel_, &admission_, &binaries_, &tasks_),
+        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, &flows_, false) {
     folder_ = std::filesystem::temp_directory_path() / absl::StrCat("lbrd-fd-", getpid());
     std::filesystem::create_directory(folder_);
     socket_ = (folder_ / "lbrd.sock").string();
@@ -107,6 +108,7 @@ class DescriptorTest : public ::testing::Test {
   daemon::TargetFiles files_;
   unwind::BinaryCache binaries_;
   daemon::TaskTable tasks_;  // before the sessions
+  daemon::FlowTable flows_;  // before the sessions
   daemon::SessionTable sessions_;
   daemon::ProfilerService service_;
   std::filesystem::path folder_;
