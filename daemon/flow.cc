@@ -114,10 +114,15 @@ void FlowShare::Take(const pmu::RawRecord& record, std::optional<uint32_t> uid, 
     return;
   }
   Add(&admitted_);
-  // By period each sample stands for as many events as were asked for; by frequency for 1/keep
-  // times what the kernel says of it.
-  shares->push_back(
-      {.subscriber = this, .weight = demand_.kind.by_period ? demand_.rate : 0, .scale = 1 / keep});
+  // By period each sample stands for as many events as were asked for, and of a clock for as many
+  // nanoseconds; by frequency for 1/keep times what the kernel says of it.
+  uint64_t weight = 0;
+  if (demand_.kind.by_period) {
+    weight = demand_.rate;
+  } else if (flow_->clock_) {
+    weight = 1'000'000'000 / demand_.rate;
+  }
+  shares->push_back({.subscriber = this, .weight = weight, .scale = 1 / keep});
 }
 
 bool FlowShare::WantsComm(absl::string_view comm) {
@@ -208,6 +213,7 @@ Flow::Flow(pmu::Kernel& kernel, FlowOptions options, SessionSource source,
       ended_(std::move(ended)),
       source_(std::move(source)),
       events_(source_.live),
+      clock_(!source_.described.empty() && source_.described[0].unit() == "ns"),
       users_(kernel, 0),
       rate_(options_.rate),
       cpus_(options_.cpus) {
@@ -551,9 +557,9 @@ absl::Status Flow::SetRate(uint64_t rate) {
   }
   // Of events that rest, the count towards the next sample begins anew also at the same rate.
   if (sampling_ && rate == before) return absl::OkStatus();
-  // By frequency each sample says itself what it stands for. By period it does not, so none may be
-  // taken while some CPUs have the old one and others the new: a gap of some microseconds, stated.
-  const bool stop = sampling_ && options_.kind.by_period;
+  // Others say themselves what each sample stands for. Of these none may be taken while some CPUs
+  // have the old rate and others the new: a gap of some microseconds, stated.
+  const bool stop = sampling_ && FixedWeights();
   const uint64_t from = kernel_.Now();
   if (stop) events_->PauseSampling();
   absl::Status set = events_->SetRate(rate);

@@ -162,6 +162,7 @@ class Flow : public SampleGate {
   absl::Status SetRate(uint64_t rate);
   uint64_t RateWithout(const FlowShare* share) const;
   uint64_t RateAt(uint64_t time_ns) const;
+  bool FixedWeights() const { return options_.kind.by_period || clock_; }
   void SetCpus(CpuSet cpus);
   void SeeTask(const pmu::RawRecord& record);
   bool TargetGone(FlowShare* share);
@@ -173,6 +174,9 @@ class Flow : public SampleGate {
   const std::function<void()> ended_;
   SessionSource source_;  // but for its records, which the pipeline has
   pmu::EventSet* const events_;
+  // Samples do not say what they stand for: by period, and those of clocks, which the kernel tells
+  // the period that they were opened with.
+  const bool clock_;
 
   absl::Mutex begin_mutex_;  // before mutex_: one share begins the pipeline
 

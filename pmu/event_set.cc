@@ -133,7 +133,10 @@ void EventSet::PauseSampling() { installer_->sampling_root()->Disable(); }
 absl::Status EventSet::SetRate(uint64_t rate) {
   // For what is opened from now on, on a CPU that comes online; sample_freq is the same field.
   events_[kSamplingEvent].attr.sample_period = rate;
-  return installer_->sampling_root()->SetPeriod(rate);
+  // The kernel turns a clock's frequency into a period once and for all when it is opened: from
+  // then on it takes nanoseconds, and a frequency for such would be a storm of interrupts.
+  const bool nanoseconds = code_.clock() && events_[kSamplingEvent].attr.freq != 0;
+  return installer_->sampling_root()->SetPeriod(nanoseconds ? 1'000'000'000 / rate : rate);
 }
 
 void EventSet::Refresh() {

@@ -54,8 +54,9 @@ class EventSet : public RecordSource {
   //
   // No samples are taken until StartSampling() is called again.
   void PauseSampling();
-  // Samples per second, or events per sample, as the event was chosen. The kernel's refusal leaves
-  // some CPUs changed and others not: set the rate again.
+  // Samples per second, or events per sample, as the event was chosen; not 0. The samples of a
+  // clock go on saying the period that they were opened with. The kernel's refusal leaves some CPUs
+  // changed and others not: set the rate again.
   absl::Status SetRate(uint64_t rate);
   // Of a set on CPUs: wants others from now on (empty: all). They have their events, or a gap that
   // says why not, once settled() says so, some rounds of reading later.
