@@ -5,14 +5,21 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace lbrd::client {
 namespace {
+
+// The daemon keeps a stream for as long when its connection breaks.
+constexpr absl::Duration kResumeWithin = absl::Seconds(10);
+constexpr absl::Duration kResumePause = absl::Milliseconds(50);
 
 absl::Status ToAbsl(const grpc::Status& status) {
   // gRPC's and absl's codes are the same numbers.
@@ -51,8 +58,13 @@ absl::StatusOr<Client> Client::Connect(const std::string& socket) {
   if (absl::Status tried = TrySocket(socket); !tried.ok()) return tried;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxResponseBytes);
-  return Client(v1::Profiler::NewStub(grpc::CreateCustomChannel(
-      absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials(), arguments)));
+  // A broken stream is resumed within seconds, or not at all.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+  return Client(socket,
+                v1::Profiler::NewStub(grpc::CreateCustomChannel(
+                    absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials(), arguments)));
 }
 
 absl::StatusOr<v1::Capabilities> Client::GetCapabilities(bool run_experiments) const {
@@ -143,14 +155,47 @@ absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& nam
 
 absl::Status Client::StreamSamples(
     const std::string& name, const std::function<bool(const v1::StreamSamplesResponse&)>& take,
-    const v1::SourceDetail& detail) const {
-  grpc::ClientContext context;
+    const v1::SourceDetail& detail, bool compress) const {
   v1::StreamSamplesRequest request;
   request.set_name(name);
   *request.mutable_source_detail() = detail;
-  const std::unique_ptr<grpc::ClientReader<v1::StreamSamplesResponse>> reader =
-      stub_->StreamSamples(&context, request);
-  v1::StreamSamplesResponse message;
+  request.set_compress(compress);
+  absl::Time give_up = absl::InfiniteFuture();
+  while (true) {
+    grpc::ClientContext context;
+    const std::unique_ptr<grpc::ClientReader<v1::StreamSamplesResponse>> reader =
+        stub_->StreamSamples(&context, request);
+    v1::StreamSamplesResponse message;
+    while (reader->Read(&message)) {
+      give_up = absl::InfiniteFuture();
+      request.set_resume(message.stream());
+      request.set_resume_after(message.sequence());
+      request.set_resume_samples(message.samples_before() +
+                                 static_cast<uint64_t>(message.samples().stack_ids_size()));
+      if (take(message)) continue;
+      context.TryCancel();
+      reader->Finish();
+      return absl::OkStatus();
+    }
+    const absl::Status status = ToAbsl(reader->Finish());
+    const absl::Time now = absl::Now();
+    give_up = std::min(give_up, now + kResumeWithin);
+    const bool broken = absl::IsUnavailable(status) && !request.resume().empty();
+    if (!broken || now >= give_up || !TrySocket(socket_).ok()) return status;
+    absl::SleepFor(kResumePause);
+  }
+}
+
+absl::Status Client::WatchSessions(
+    const std::string& name, bool hold,
+    const std::function<bool(const v1::WatchSessionsResponse&)>& take) const {
+  grpc::ClientContext context;
+  v1::WatchSessionsRequest request;
+  request.set_name(name);
+  request.set_hold(hold);
+  const std::unique_ptr<grpc::ClientReader<v1::WatchSessionsResponse>> reader =
+      stub_->WatchSessions(&context, request);
+  v1::WatchSessionsResponse message;
   while (reader->Read(&message)) {
     if (take(message)) continue;
     context.TryCancel();

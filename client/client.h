@@ -41,13 +41,22 @@ class Client {
                                                     const v1::SourceDetail& detail = {}) const;
 
   // Hands each message to `take` until the session ends (the last has `ended` set) or `take` says
-  // false, which leaves the session as it is.
+  // false, which leaves the session as it is. Where the connection breaks and the daemon is still
+  // there, it is resumed: no message comes twice, and `missing` says what could not be had again.
   absl::Status StreamSamples(const std::string& name,
                              const std::function<bool(const v1::StreamSamplesResponse&)>& take,
-                             const v1::SourceDetail& detail = {}) const;
+                             const v1::SourceDetail& detail = {}, bool compress = false) const;
+
+  // Hands each message to `take` until that says false, the daemon ends, or the session named
+  // (empty: all are watched) does. `hold`: see v1::WatchSessionsRequest.
+  absl::Status WatchSessions(
+      const std::string& name, bool hold,
+      const std::function<bool(const v1::WatchSessionsResponse&)>& take) const;
 
  private:
-  explicit Client(std::shared_ptr<v1::Profiler::Stub> stub) : stub_(std::move(stub)) {}
+  Client(std::string socket, std::shared_ptr<v1::Profiler::Stub> stub)
+      : socket_(std::move(socket)), stub_(std::move(stub)) {}
+  std::string socket_;
   std::shared_ptr<v1::Profiler::Stub> stub_;
 };
 

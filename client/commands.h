@@ -53,6 +53,8 @@ struct SamplingFlags {
   std::string ring;
   bool user_only = false;
   bool allow_multiplex = false;
+  std::string comm;
+  std::string only_cpus;
   std::string duration;
 
   void AddTo(CLI::App& command);

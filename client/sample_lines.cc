@@ -30,7 +30,7 @@ absl::Status SampleLines::Run(const Client& client, const v1::Session& session,
   const auto take = [&](const v1::StreamSamplesResponse& message) {
     text.clear();
     written = writer.Append(message, text);
-    dropped = message.dropped();
+    dropped = message.dropped() + message.missing();
     if (written.ok() && std::fwrite(text.data(), 1, text.size(), file_) != text.size()) {
       written = absl::UnavailableError(absl::StrCat("cannot write ", path_));
     }
@@ -40,9 +40,10 @@ absl::Status SampleLines::Run(const Client& client, const v1::Session& session,
   if (!written.ok()) return written;
   if (!streamed.ok()) return streamed;
   if (dropped != 0) {
-    return absl::DataLossError(
-        absl::StrCat(path_, " lacks ", FormatCountOf(dropped, "sample"),
-                     ": it was written too slowly; lower -F, or record to a faster disk"));
+    return absl::DataLossError(absl::StrCat(
+        path_, " lacks ", FormatCountOf(dropped, "sample"),
+        ": it was written too slowly, or its connection was broken for too long; lower "
+        "-F, or record to a faster disk"));
   }
   return absl::OkStatus();
 }

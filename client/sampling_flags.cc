@@ -72,6 +72,8 @@ void SamplingFlags::AddTo(CLI::App& command) {
   command.add_flag("--allow-multiplex", allow_multiplex,
                    "where LBR or counters do not suffice for all sessions, take turns with\n"
                    "the others instead of being refused");
+  command.add_option("--comm", comm, "of all that, only threads of this name");
+  command.add_option("--only-cpus", only_cpus, "of all that, only what runs on these CPUs");
   command.add_option("-d,--duration", duration,
                      "how long: 10s, 500ms, 2m (default: until stopped)");
 }
@@ -103,6 +105,8 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   spec.set_stack_copy_bytes(stack_bytes);
   spec.set_user_only(user_only);
   spec.set_allow_multiplex(allow_multiplex);
+  if (!comm.empty()) spec.mutable_filter()->set_comm(comm);
+  if (!only_cpus.empty()) spec.mutable_filter()->set_cpus(only_cpus);
   if (!ring.empty()) {
     const absl::StatusOr<uint64_t> bytes = ParseBytes(ring);
     if (!bytes.ok()) return bytes.status();

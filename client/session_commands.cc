@@ -1,4 +1,4 @@
-// lbrctl start, list, stop, stream: sessions that live in the daemon.
+// lbrctl start, list, watch, stop, stream: sessions that live in the daemon.
 
 #include <pwd.h>
 
@@ -56,14 +56,27 @@ std::string UserName(uint32_t uid) {
   return absl::StrCat(uid);
 }
 
+// "shares flow-1 (3 sessions; the kernel samples at 999 Hz)"; empty: events of its own.
+std::string FlowText(const v1::Session& session) {
+  if (!session.has_flow()) return "";
+  const v1::FlowInfo& flow = session.flow();
+  return absl::StrCat("shares ", flow.name(), " (", FormatCountOf(flow.sessions(), "session"),
+                      "; the kernel samples ",
+                      flow.period() != 0 ? absl::StrCat("every ", flow.period(), " events")
+                                         : absl::StrCat("at ", flow.frequency_hz(), " Hz"),
+                      ")");
+}
+
 struct StartFlags {
   std::string name;
+  bool bound = false;
   SamplingFlags sampling;
 };
 
 absl::Status Start(const Common& common, const StartFlags& flags) {
-  const absl::StatusOr<v1::SessionSpec> spec = flags.sampling.ToSpec();
+  absl::StatusOr<v1::SessionSpec> spec = flags.sampling.ToSpec();
   if (!spec.ok()) return spec.status();
+  spec->set_bound(flags.bound);
   if (!spec->has_target()) {
     return absl::InvalidArgumentError(
         "say what to profile: -a (the whole machine), -p PID, -t TID, -C CPUS, --cgroup PATH or "
@@ -82,6 +95,10 @@ absl::Status Start(const Common& common, const StartFlags& flags) {
     std::printf("  not from %s: %s\n", std::string(StackModeName(refusal.mode())).c_str(),
                 refusal.why().c_str());
   }
+  if (const std::string text = FlowText(*session); !text.empty()) {
+    std::printf("  %s\n", text.c_str());
+  }
+  for (const std::string& note : session->notes()) std::printf("  note: %s\n", note.c_str());
   std::printf("Show it: lbrctl stop %s    Follow it: lbrctl stream %s\n", session->name().c_str(),
               session->name().c_str());
   return absl::OkStatus();
@@ -140,6 +157,39 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   return shown.ok() ? deleted : shown;
 }
 
+struct WatchFlags {
+  std::string name;
+  bool hold = false;
+};
+
+void ShowChange(const v1::Session& session) {
+  std::string text = absl::StrCat(session.name(), ": ", StateName(session.state()));
+  if (!session.error().empty()) absl::StrAppend(&text, " (", session.error(), ")");
+  absl::StrAppend(&text, ", ", TargetText(session.spec().target()), ", ",
+                  FormatCountOf(session.stats().samples_seen(), "sample"));
+  if (const std::string flow = FlowText(session); !flow.empty()) {
+    absl::StrAppend(&text, ", ", flow);
+  }
+  std::printf("%s\n", text.c_str());
+}
+
+absl::Status Watch(const Common& common, const WatchFlags& flags) {
+  if (flags.hold && flags.name.empty()) {
+    return absl::InvalidArgumentError("--hold: name the session to hold");
+  }
+  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  if (!client.ok()) return client.status();
+  return client->WatchSessions(flags.name, flags.hold,
+                               [](const v1::WatchSessionsResponse& message) {
+                                 for (const v1::Session& session : message.sessions())
+                                   ShowChange(session);
+                                 for (const std::string& name : message.deleted()) {
+                                   std::printf("%s: deleted\n", name.c_str());
+                                 }
+                                 return std::fflush(stdout) == 0;
+                               });
+}
+
 struct StreamFlags {
   std::string name;
   SourceFlags source;
@@ -164,6 +214,9 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
   start_command->add_option("NAME", start->name, "what to call it: a-z, 0-9, '-', '_', '.'")
       ->required();
   start->sampling.AddTo(*start_command);
+  start_command->add_flag(
+      "--bound", start->bound,
+      "end it when nobody streams it or holds it (lbrctl watch --hold) for 10 s");
   start_command->footer("Example:\n  lbrctl start web -p 1234 -F 99");
   start_command->callback(
       [start, &common, action] { *action = [start, &common] { return Start(common, *start); }; });
@@ -186,6 +239,19 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
   stop_command->add_option("--format", stop->format, "table, svg, pprof, folded or session");
   stop_command->callback(
       [stop, &common, action] { *action = [stop, &common] { return Stop(common, *stop); }; });
+
+  auto watch = std::make_shared<WatchFlags>();
+  CLI::App* watch_command = app.add_subcommand(
+      "watch", "the sessions there are, and then each that begins, ends or is deleted");
+  watch_command->add_option("NAME", watch->name, "only this one, until it ends (default: all)");
+  watch_command->add_flag("--hold", watch->hold,
+                          "hold it: a session started with --bound goes on while this runs");
+  watch_command->footer(
+      "Examples:\n"
+      "  lbrctl watch                      all of them, until Ctrl-C\n"
+      "  lbrctl start night -a --bound && lbrctl watch night --hold");
+  watch_command->callback(
+      [watch, &common, action] { *action = [watch, &common] { return Watch(common, *watch); }; });
 
   auto stream = std::make_shared<StreamFlags>();
   CLI::App* stream_command =

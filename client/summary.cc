@@ -86,6 +86,18 @@ std::string LostAndDropped(const v1::SessionStats& stats) {
                       ") dropped: ", absl::StrJoin(reasons, ", "), ".");
 }
 
+// Empty where nothing was left out.
+std::string Shared(const v1::Session& session) {
+  const v1::SessionStats& stats = session.stats();
+  std::vector<std::string> reasons;
+  for (const v1::Count* count : Sorted(stats.samples_left_out())) {
+    reasons.push_back(absl::StrCat(FormatCount(count->value()), " ", count->name()));
+  }
+  if (reasons.empty()) return "";
+  return absl::StrCat("They are its share of ", FormatCountOf(stats.flow_samples(), "sample"),
+                      "; not meant for it were ", absl::StrJoin(reasons, ", "), ".");
+}
+
 // Empty when the figures add up as the contract says. Only a session that has ended must.
 std::string Discrepancy(const v1::Session& session) {
   if (session.state() != v1::SESSION_STATE_STOPPED) return "";
@@ -102,6 +114,13 @@ std::string Discrepancy(const v1::Session& session) {
                     "The account does not add up: ", FormatCount(stats.samples_seen()),
                     " seen, but ", FormatCount(stats.samples_delivered()), " delivered and ",
                     FormatCount(dropped), " dropped.");
+  }
+  const uint64_t left_out = Sum(stats.samples_left_out());
+  if (stats.flow_samples() != 0 && stats.flow_samples() != stats.samples_seen() + left_out) {
+    absl::StrAppend(&text, text.empty() ? "" : " ",
+                    "The account does not add up: ", FormatCount(stats.flow_samples()),
+                    " in the flow, but ", FormatCount(stats.samples_seen()), " seen and ",
+                    FormatCount(left_out), " left out.");
   }
   return text;
 }
@@ -203,6 +222,7 @@ std::string RenderSummary(const v1::Session& session, size_t width) {
   if (stats.samples_generated() != 0) {
     sentences.push_back(LostAndDropped(stats));
   }
+  if (std::string text = Shared(session); !text.empty()) sentences.push_back(text);
   if (std::string text = Discrepancy(session); !text.empty()) sentences.push_back(text);
   const auto sampling =
       std::count_if(session.events().begin(), session.events().end(),

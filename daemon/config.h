@@ -32,7 +32,8 @@ struct Config {
   std::string metrics;  // "ADDRESS:PORT" or the path of a UNIX socket; empty: not served
   LogLevel log_level = LogLevel::kInfo;
   absl::Duration exit_idle = absl::ZeroDuration();  // zero: never
-  uint64_t max_sessions = 64;
+  uint64_t max_sessions = 256;
+  absl::Duration linger = absl::Seconds(30);
   uint64_t max_contexts = uint64_t{1} << 20;
 
   friend bool operator==(const Config&, const Config&) = default;

@@ -1,5 +1,6 @@
 #include "daemon/deferred_samples.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -50,6 +51,23 @@ std::vector<PendingSample> DeferredSamples::Expire(uint64_t now_ns) {
     by_age_.pop_front();
   }
   return expired;
+}
+
+std::vector<PendingSample> DeferredSamples::TakeShareOf(const Subscriber* subscriber) {
+  std::vector<PendingSample> taken;
+  for (Waiting& waiting : by_age_) {
+    for (PendingSample& sample : waiting.samples) {
+      const auto share = std::find_if(
+          sample.shares.begin(), sample.shares.end(),
+          [subscriber](const SampleShare& one) { return one.subscriber == subscriber; });
+      if (share == sample.shares.end()) continue;
+      const SampleShare only = *share;
+      sample.shares.erase(share);
+      taken.push_back(sample);
+      taken.back().shares = {only};
+    }
+  }
+  return taken;
 }
 
 }  // namespace lbrd::daemon

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "daemon/sample_share.h"
 #include "unwind/stack_resolver.h"
 
 namespace lbrd::daemon {
@@ -30,7 +31,8 @@ struct PendingSample {
   uint32_t event = 0;
   int32_t pid = -1;
   int32_t tid = -1;
-  unwind::ResolvedStack stack;  // its kernel part, and the cookie
+  unwind::ResolvedStack stack;      // its kernel part, and the cookie
+  std::vector<SampleShare> shares;  // who gets it; empty: the worker's sink
 };
 
 class DeferredSamples {
@@ -49,6 +51,9 @@ class DeferredSamples {
   // Those that waited too long at `now_ns`, or all of them (now_ns = UINT64_MAX), or those over the
   // cap; oldest first.
   std::vector<PendingSample> Expire(uint64_t now_ns);
+  // Takes a subscriber's share out of all that wait: copies with that share alone. Samples that
+  // nobody else has a share in stay, and count, until they are answered or expire.
+  std::vector<PendingSample> TakeShareOf(const Subscriber* subscriber);
   size_t size() const { return size_; }
   // Threads whose last answer is remembered, of up to 4 KiB each; beyond it all are forgotten.
   static constexpr size_t kMaxAnswers = 4096;

@@ -24,6 +24,7 @@
 #include "daemon/authorization.h"
 #include "daemon/config.h"
 #include "daemon/descriptor_server.h"
+#include "daemon/flow_table.h"
 #include "daemon/health.h"
 #include "daemon/log.h"
 #include "daemon/main_loop.h"
@@ -249,10 +250,13 @@ int Run(const Flags& flags) {
   TaskTable tasks(flags.replay ? kReplayContexts : config->max_contexts);
   Audit audit;  // before the sessions, whose ends it tells of
   Authenticator authenticator;
+  // Before the sessions, which have their shares in it.
+  FlowTable flows(&kernel, &admission, &binaries, &tasks, config->linger);
   SessionTable sessions;
   ApplyAtRunTime(*config, &sessions);
-  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &audit, &authenticator,
-                          UserLimits::ForCpus(std::thread::hardware_concurrency()), flags.replay);
+  ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &flows, &audit,
+                          &authenticator, UserLimits::ForCpus(std::thread::hardware_concurrency()),
+                          flags.replay);
   absl::StatusOr<Servers> servers = Serve(*config, given, flags.replay,
                                           {.service = &service,
                                            .sessions = &sessions,

@@ -68,7 +68,8 @@ void Pipeline::Join() {
 }
 
 bool Pipeline::ShouldStop() const {
-  return stop_ || source_->target_gone() || absl::Now() >= deadline_;
+  return stop_ || source_->target_gone() || absl::Now() >= deadline_ ||
+         (options_.gate != nullptr && options_.gate->over());
 }
 
 void Pipeline::Read() {
@@ -100,6 +101,7 @@ absl::Status Pipeline::ReadAll() {
     if (!finishing && --until_check < 0) {
       until_check = kRecordsPerCheck;
       rounds_.fetch_add(1, std::memory_order_relaxed);
+      if (options_.gate != nullptr) options_.gate->Attend();
       if (ShouldStop()) {
         source_->Finish();
         finishing = true;
@@ -110,12 +112,19 @@ absl::Status Pipeline::ReadAll() {
     if (!result.ok()) return result.status();
     switch (*result) {
       case pmu::ReadResult::kRecord:
+        if (options_.gate != nullptr) {
+          shares_.clear();
+          options_.gate->See(record, &shares_);
+          if (record.header->type == PERF_RECORD_SAMPLE && shares_.empty()) break;
+        }
         Route(record.header, record.event, record.who.pid);
         break;
       case pmu::ReadResult::kIdle:
         for (size_t i = 0; i < workers_.size(); ++i) Flush(i);
         if (!ShouldStop()) {
-          source_->Wait(std::clamp(deadline_ - absl::Now(), absl::ZeroDuration(), kMaxWait));
+          const absl::Duration longest =
+              options_.gate == nullptr ? kMaxWait : std::min(kMaxWait, options_.gate->MaxWait());
+          source_->Wait(std::clamp(deadline_ - absl::Now(), absl::ZeroDuration(), longest));
         }
         until_check = 0;
         break;
@@ -151,12 +160,27 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
       queued_bytes_[worker] = workers_[worker]->queue().bytes();
       if (queued_bytes_[worker] + filling > bound) {
         (sample ? dropped_queue_full_ : side_band_dropped_).fetch_add(1, std::memory_order_relaxed);
+        if (!sample) return;
+        for (const SampleShare& share : shares_) {
+          share.subscriber->Dropped(Subscriber::Drop::kQueueFull);
+        }
         return;
       }
     }
   }
-  batches_[worker].Append(header, event);
+  const bool shared = header->type == PERF_RECORD_SAMPLE;
+  batches_[worker].Append(
+      header, event,
+      shared ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>());
   if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
+}
+
+void Pipeline::SendOff(Subscriber* subscriber, std::function<void()> gone) {
+  const auto departure = std::make_shared<Departure>(subscriber, workers_.size(), std::move(gone));
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    batches_[i].set_departure(departure);
+    Flush(i);
+  }
 }
 
 void Pipeline::Flush(size_t worker) {

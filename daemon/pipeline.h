@@ -34,6 +34,7 @@ struct PipelineOptions {
   size_t workers = 1;
   size_t queue_bytes = size_t{32} << 20;  // per worker
   SessionTasks* tasks = nullptr;          // told by the workers; nullptr: nobody keeps contexts
+  SampleGate* gate = nullptr;             // says who gets a sample; nullptr: the sink gets all
 };
 
 struct PipelineStats {
@@ -46,7 +47,7 @@ struct PipelineStats {
 
 class Pipeline {
  public:
-  // Borrows what outlives it: binaries, kernel symbols, sink.
+  // Borrows what outlives it: binaries, kernel symbols, sink (nullptr where there is a gate).
   Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<WorkerEvent> events,
            unwind::BinaryCache* binaries, const unwind::KernelSymbols* kernel,
            const std::string& kernel_symbols_missing, SampleSink* sink, PipelineOptions options);
@@ -60,6 +61,10 @@ class Pipeline {
   // Ends the flow at its source; what was taken before is still delivered.
   void RequestStop();
   void Join();
+  // The gate looks around soon.
+  void Wake() { source_->Interrupt(); }
+  // From the gate, when no sample of that subscriber will come any more.
+  void SendOff(Subscriber* subscriber, std::function<void()> gone);
 
   PipelineStats stats() const;
   // The reader's first, then each worker's.
@@ -80,6 +85,7 @@ class Pipeline {
   Router router_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<RecordBatch> batches_;  // being filled, by worker
+  std::vector<SampleShare> shares_;   // in the record being routed
   std::vector<size_t> queued_bytes_;  // at most this much is queued, by worker
   pmu::RecordWriter known_;
   std::function<void(absl::Status)> done_;

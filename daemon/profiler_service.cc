@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "daemon/private_feed.h"
 #include "daemon/process_owner.h"
 #include "daemon/proto_encoder.h"
 
@@ -21,6 +23,8 @@ constexpr absl::Duration kDefaultDelay = absl::Milliseconds(20);
 constexpr absl::Duration kMaxDelay = absl::Seconds(1);
 // Of requests that open events, in ordinary requests.
 constexpr double kOpeningCost = 20;
+// How late it is noticed, at most, that a watcher has gone.
+constexpr absl::Duration kWatchTick = absl::Milliseconds(200);
 
 // Of this process; 0: /proc does not say.
 uint64_t ResidentBytes(pmu::Kernel& kernel) {
@@ -104,6 +108,7 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->set_contexts_refused(tasks.refused);
   response->set_lookups_without_context(tasks.unknown);
   response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
+  response->set_flows(static_cast<uint32_t>(flows_.size()));
   response->set_resident_bytes(ResidentBytes(kernel_));
   const absl::Duration cpu_time = CpuTime();
   response->mutable_cpu_time()->set_seconds(absl::ToInt64Seconds(cpu_time));
@@ -129,24 +134,20 @@ void ProfilerService::Describe(const Identity& who, const Session& session, v1::
   out->set_name(std::string(absl::StripPrefix(session.name(), ScopeOf(who))));
 }
 
-absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& who,
-                                                               const std::string& name,
-                                                               SessionPermit permit) {
+absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
+    const Identity& who, const std::string& name, const SessionPermit& permit) {
   pmu::OwnershipOf ownership_of;
   if (!who.admin()) {
     ownership_of = [uid = who.uid](int32_t pid) { return HeldProcess(pid).OwnershipBy(uid); };
+  } else if (!replay_) {
+    absl::StatusOr<std::unique_ptr<SessionFeed>> share = flows_.Join(name, permit.spec);
+    if (!share.ok() || *share != nullptr) return share;
   }
-  // Before its events are open, so that nothing is done to others' processes; and after, because it
-  // may have got other rights meanwhile. From then on the kernel takes its events when it does.
-  const HeldProcess target(permit.own_process);
-  const auto check_target = [&] {
-    if (permit.own_process < 0) return absl::OkStatus();
-    return AuthorizeTarget(permit.own_process, target.OwnershipBy(who.uid));
-  };
-  if (absl::Status owned = check_target(); !owned.ok()) return owned;
   absl::StatusOr<SessionSource> source =
       OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
-  if (absl::Status owned = check_target(); !owned.ok()) return owned;
+  if (absl::IsResourceExhausted(source.status()) && flows_.CloseIdle()) {
+    source = OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
+  }
   if (!source.ok()) {
     // What is in the way are others' sessions, by name.
     if (who.admin() || !absl::IsResourceExhausted(source.status())) return source.status();
@@ -162,12 +163,28 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& w
     source->notes.push_back(absl::StrCat("takes turns on the hardware with other sessions (rule ",
                                          rule::kOthersHidden, ")"));
   }
-  for (std::string& note : permit.notes) source->notes.push_back(std::move(note));
-  source->ended = [this, who, name](const absl::Status& result) {
-    audit_.Ended(who, name, result);
+  for (const std::string& note : permit.notes) source->notes.push_back(note);
+  return std::make_unique<PrivateFeed>(*std::move(source), permit.spec, &binaries_);
+}
+
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& who,
+                                                               const std::string& name,
+                                                               SessionPermit permit) {
+  // Before its events are open, so that nothing is done to others' processes; and after, because it
+  // may have got other rights meanwhile. From then on the kernel takes its events when it does.
+  const HeldProcess target(permit.own_process);
+  const auto check_target = [&] {
+    if (permit.own_process < 0) return absl::OkStatus();
+    return AuthorizeTarget(permit.own_process, target.OwnershipBy(who.uid));
   };
-  auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(source),
-                                           &binaries_, who.uid);
+  if (absl::Status owned = check_target(); !owned.ok()) return owned;
+  absl::StatusOr<std::unique_ptr<SessionFeed>> feed = OpenFeed(who, name, permit);
+  if (absl::Status owned = check_target(); !owned.ok()) return owned;
+  if (!feed.ok()) return feed.status();
+  auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(feed), who.uid);
+  session->set_on_change([this] { sessions_.Changed(); });
+  session->set_on_ended(
+      [this, who, name](const absl::Status& result) { audit_.Ended(who, name, result); });
   if (absl::Status started = session->Start(); !started.ok()) return started;
   return session;
 }
@@ -184,7 +201,12 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
   const absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id(), scope);
   if (!name.ok()) return name.status();
   const absl::StatusOr<std::shared_ptr<Session>> session = Open(who, *name, *std::move(permit));
-  session.ok() ? sessions_.Add(*session) : sessions_.Abandon(*name);
+  if (!session.ok()) {
+    sessions_.Abandon(*name);
+    return session.status();
+  }
+  sessions_.Add(*session);
+  streams_.Guard(*session);
   return session;
 }
 
@@ -257,6 +279,7 @@ grpc::Status ProfilerService::DeleteSession(grpc::ServerContext* context,
   if (!session.ok()) return ToGrpc(session.status());
   audit_.Stop(*who, (*session)->name(), "delete");
   (*session)->Stop();
+  streams_.Forget((*session)->name());
   return grpc::Status::OK;
 }
 
@@ -299,28 +322,104 @@ grpc::Status ProfilerService::Stream(const Identity& who, grpc::ServerContext* c
                            absl::Nanoseconds(request.max_delay().nanos()),
                        absl::Milliseconds(1), kMaxDelay);
   }
-  const absl::StatusOr<std::shared_ptr<SampleStream>> stream = (*session)->AddStream();
-  if (!stream.ok()) return ToGrpc(stream.status());
-
-  const SourceAnnotator::Lease lease(&annotator_, request->source_detail());
-  DefinitionEncoder definitions(lease.wanted());
-  std::vector<Sample> samples;
-  bool client_listens = true;
-  while (client_listens && (*stream)->Pop(delay, &samples)) {
-    client_listens = !context->IsCancelled();
-    if (samples.empty()) continue;
-    v1::StreamSamplesResponse message;
-    EncodeSamples(samples, &definitions, message.mutable_definitions(), message.mutable_samples());
-    lease.Annotate(definitions.TakeFrames(), message.mutable_definitions());
-    message.set_dropped((*stream)->dropped());
-    client_listens = client_listens && writer->Write(message);
+  if (request.compress()) context->set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  absl::StatusOr<SessionStream> opened = request.resume().empty()
+                                             ? StreamTable::Open(*session)
+                                             : streams_.Take((*session)->name(), request.resume());
+  if (!opened.ok()) return ToGrpc(opened.status());
+  ResumableStream& stream = *opened->stream;
+  if (!request.resume().empty()) {
+    stream.Rewind(request.resume_after(), request.resume_samples());
   }
-  (*session)->RemoveStream(*stream);
-  if (!client_listens) return grpc::Status::CANCELLED;
-  v1::StreamSamplesResponse last;
-  last.set_dropped((*stream)->dropped());
+
+  const SourceAnnotator::Lease lease(&annotator_, request.source_detail());
+  DefinitionEncoder definitions(lease.wanted());
+  const auto envelope = [&](const StreamMessage& message) {
+    v1::StreamSamplesResponse out;
+    out.set_stream(stream.name());
+    out.set_sequence(message.sequence);
+    out.set_samples_before(message.samples_before);
+    out.set_missing(stream.missing());
+    out.set_dropped(stream.source().dropped());
+    EncodeSamples(message.samples, &definitions, out.mutable_definitions(), out.mutable_samples());
+    lease.Annotate(definitions.TakeFrames(), out.mutable_definitions());
+    return out;
+  };
+  const StreamMessage* message = nullptr;
+  bool client_listens = true;
+  while (client_listens && stream.Next(delay, &message)) {
+    client_listens = !context->IsCancelled();
+    if (message->samples.empty() || !client_listens) continue;
+    client_listens = writer->Write(envelope(*message));
+  }
+  if (!client_listens) {
+    streams_.Park(*std::move(opened));
+    return grpc::Status::CANCELLED;
+  }
+  v1::StreamSamplesResponse last = envelope(stream.Last());
   Describe(who, **session, last.mutable_ended());
+  StreamTable::Close(*std::move(opened));
   writer->Write(last);
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::WatchSessions(grpc::ServerContext* context,
+                                            const v1::WatchSessionsRequest* request,
+                                            grpc::ServerWriter<v1::WatchSessionsResponse>* writer) {
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  // It holds a thread and a connection as a stream does.
+  if (absl::Status taken = TakeStream(*who); !taken.ok()) return ToGrpc(taken);
+  const grpc::Status done = Watch(*who, context, *request, writer);
+  GiveStreamBack(*who);
+  return done;
+}
+
+grpc::Status ProfilerService::Watch(const Identity& who, grpc::ServerContext* context,
+                                    const v1::WatchSessionsRequest& request,
+                                    grpc::ServerWriter<v1::WatchSessionsResponse>* writer) {
+  std::shared_ptr<Session> only;
+  if (!request.name().empty()) {
+    absl::StatusOr<std::shared_ptr<Session>> found = Find(who, request.name());
+    if (!found.ok()) return ToGrpc(found.status());
+    only = *std::move(found);
+  } else if (request.hold()) {
+    return grpc::Status(grpc::INVALID_ARGUMENT, "hold: name the session to hold");
+  }
+  if (request.hold()) only->AddWatcher();
+  // What the client was told of each: a session's begin tells it from a later one of its name.
+  std::map<std::string, std::pair<absl::Time, v1::SessionState>> told;
+  uint64_t seen = 0;
+  bool first = true;
+  bool over = false;
+  while (!context->IsCancelled() && !over) {
+    seen = sessions_.AwaitChange(seen, kWatchTick);
+    over = sessions_.closing();
+    v1::WatchSessionsResponse message;
+    std::map<std::string, std::pair<absl::Time, v1::SessionState>> now;
+    for (const std::shared_ptr<Session>& session : sessions_.List("", ScopeOf(who))) {
+      if (only != nullptr && session != only) continue;
+      const std::pair state(session->create_time(), session->state());
+      now[session->name()] = state;
+      const auto known = told.find(session->name());
+      if (known == told.end() || known->second != state) {
+        Describe(who, *session, message.add_sessions());
+      }
+    }
+    for (const auto& [name, state] : told) {
+      if (now.count(name) == 0)
+        message.add_deleted(std::string(absl::StripPrefix(name, ScopeOf(who))));
+    }
+    told = std::move(now);
+    if (only != nullptr) over = over || only->ended() || told.empty();
+    const bool news = message.sessions_size() != 0 || message.deleted_size() != 0;
+    if ((first || news) && !writer->Write(message)) break;
+    first = false;
+  }
+  if (request.hold()) {
+    only->RemoveWatcher();
+    streams_.Guard(only);
+  }
   return grpc::Status::OK;
 }
 

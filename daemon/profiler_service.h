@@ -11,8 +11,10 @@
 #include "daemon/authenticator.h"
 #include "daemon/authorization.h"
 #include "daemon/capabilities.h"
+#include "daemon/flow_table.h"
 #include "daemon/session_table.h"
 #include "daemon/source_annotator.h"
+#include "daemon/stream_table.h"
 #include "daemon/task_table.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 #include "pmu/admission.h"
@@ -27,13 +29,14 @@ class ProfilerService final : public v1::Profiler::Service {
   // `authenticator`: nullptr where only one's own user can connect, who may do everything. Borrows
   // everything.
   ProfilerService(pmu::Kernel* kernel, pmu::Admission* admission, unwind::BinaryCache* binaries,
-                  SessionTable* sessions, TaskTable* tasks, Audit* audit,
+                  SessionTable* sessions, TaskTable* tasks, FlowTable* flows, Audit* audit,
                   Authenticator* authenticator, const UserLimits& limits, bool replay)
       : kernel_(*kernel),
         admission_(*admission),
         binaries_(*binaries),
         sessions_(*sessions),
         tasks_(*tasks),
+        flows_(*flows),
         audit_(*audit),
         authenticator_(authenticator),
         limits_(limits),
@@ -59,12 +62,19 @@ class ProfilerService final : public v1::Profiler::Service {
                              v1::DeleteSessionResponse*) override;
   grpc::Status StreamSamples(grpc::ServerContext* context, const v1::StreamSamplesRequest* request,
                              grpc::ServerWriter<v1::StreamSamplesResponse>* writer) override;
+  grpc::Status WatchSessions(grpc::ServerContext* context, const v1::WatchSessionsRequest* request,
+                             grpc::ServerWriter<v1::WatchSessionsResponse>* writer) override;
   grpc::Status GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
                           v1::GetProfileResponse* response) override;
 
  private:
   // Whoever asks, and that they may ask now; `cost`: of the request, in ordinary ones.
   absl::StatusOr<Identity> Enter(const grpc::ServerContext* context, double cost = 1) const;
+  // What is to feed a session: a share in a flow, or events of its own. Users other than admins
+  // have events of their own, so that the owners of what is sampled are looked at as it is sampled.
+  absl::StatusOr<std::unique_ptr<SessionFeed>> OpenFeed(const Identity& who,
+                                                        const std::string& name,
+                                                        const SessionPermit& permit);
   absl::StatusOr<std::shared_ptr<Session>> Create(const Identity& who,
                                                   const v1::CreateSessionRequest& request);
   absl::StatusOr<std::shared_ptr<Session>> Open(const Identity& who, const std::string& name,
@@ -78,12 +88,17 @@ class ProfilerService final : public v1::Profiler::Service {
   grpc::Status Stream(const Identity& who, grpc::ServerContext* context,
                       const v1::StreamSamplesRequest& request,
                       grpc::ServerWriter<v1::StreamSamplesResponse>* writer);
+  grpc::Status Watch(const Identity& who, grpc::ServerContext* context,
+                     const v1::WatchSessionsRequest& request,
+                     grpc::ServerWriter<v1::WatchSessionsResponse>* writer);
 
   pmu::Kernel& kernel_;
   pmu::Admission& admission_;
   unwind::BinaryCache& binaries_;
   SessionTable& sessions_;
   TaskTable& tasks_;
+  FlowTable& flows_;
+  StreamTable streams_;
   Audit& audit_;
   Authenticator* const authenticator_;
   const UserLimits limits_;

@@ -5,11 +5,16 @@
 
 namespace lbrd::daemon {
 
-void RecordBatch::Append(const perf_event_header* header, uint32_t event) {
+void RecordBatch::Append(const perf_event_header* header, uint32_t event,
+                         std::span<const SampleShare> shares) {
   const size_t word = words_.size();
   words_.resize(word + (header->size + 7u) / 8);
   std::memcpy(words_.data() + word, header, header->size);
-  items_.push_back({word, event});
+  items_.push_back({.word = word,
+                    .event = event,
+                    .share_count = static_cast<uint32_t>(shares.size()),
+                    .first_share = shares_.size()});
+  shares_.insert(shares_.end(), shares.begin(), shares.end());
 }
 
 void RecordQueue::Push(RecordBatch batch) {

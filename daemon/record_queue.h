@@ -9,11 +9,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "daemon/sample_share.h"
 #include "pmu/record_source.h"
 
 namespace lbrd::daemon {
@@ -26,18 +30,31 @@ class RecordBatch {
   struct Item {
     size_t word;  // where the record begins in words
     uint32_t event;
+    uint32_t share_count = 0;
+    size_t first_share = 0;
   };
-  void Append(const perf_event_header* header, uint32_t event);
-  size_t bytes() const { return words_.size() * 8 + items_.size() * sizeof(Item); }
-  bool empty() const { return items_.empty(); }
+  void Append(const perf_event_header* header, uint32_t event,
+              std::span<const SampleShare> shares = {});
+  size_t bytes() const {
+    return words_.size() * 8 + items_.size() * sizeof(Item) + shares_.size() * sizeof(SampleShare);
+  }
+  bool empty() const { return items_.empty() && departure_ == nullptr; }
+  // Who leaves after the batch's records.
+  void set_departure(std::shared_ptr<Departure> departure) { departure_ = std::move(departure); }
+  Departure* departure() const { return departure_.get(); }
   const std::vector<Item>& items() const { return items_; }
   const perf_event_header* record(const Item& item) const {
     return reinterpret_cast<const perf_event_header*>(words_.data() + item.word);
+  }
+  std::span<const SampleShare> shares(const Item& item) const {
+    return std::span(shares_).subspan(item.first_share, item.share_count);
   }
 
  private:
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
+  std::vector<SampleShare> shares_;
+  std::shared_ptr<Departure> departure_;
 };
 
 class RecordQueue {

@@ -1,11 +1,11 @@
 #include "daemon/session.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/private_feed.h"
 #include "daemon/proto_encoder.h"
 
 namespace lbrd::daemon {
@@ -24,38 +24,26 @@ void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
   out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
 }
 
-// A recording is read in order by one worker, so that the same file always gives the same output. A
-// machine's samples are spread: one worker resolves what some sixteen CPUs produce at 1 kHz.
-size_t WorkersFor(bool recording, uint32_t cpus) {
-  if (recording) return 1;
-  return std::clamp<size_t>((cpus + 15) / 16, 1, std::max(1u, std::thread::hardware_concurrency()));
-}
-
 }  // namespace
 
-Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
-                 unwind::BinaryCache* machine_binaries, uint32_t owner_uid)
+Session::Session(std::string name, v1::SessionSpec spec, std::unique_ptr<SessionFeed> feed,
+                 uint32_t owner_uid)
     : name_(std::move(name)),
       spec_(std::move(spec)),
       owner_uid_(owner_uid),
       create_time_(absl::Now()),
-      source_(std::move(source)) {
-  if (source_.files != nullptr) {
-    own_binaries_ = std::make_unique<unwind::BinaryCache>(source_.files.get());
-  }
-  patient_ = source_.records->patient();
-  PipelineOptions options;
-  options.workers = WorkersFor(spec_.target().has_recording(), source_.cpus);
-  options.tasks = source_.tasks.get();
-  pipeline_ = std::make_unique<Pipeline>(
-      std::move(source_.records), source_.events,
-      own_binaries_ != nullptr ? own_binaries_.get() : machine_binaries,
-      source_.kernel_names.symbols.get(), source_.kernel_names.missing, this, options);
+      feed_(std::move(feed)),
+      patient_(feed_->patient()) {}
+
+Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
+                 unwind::BinaryCache* machine_binaries, uint32_t owner_uid)
+    : Session(std::move(name), spec,
+              std::make_unique<PrivateFeed>(std::move(source), spec, machine_binaries), owner_uid) {
 }
 
 Session::~Session() {
   Stop();
-  pipeline_->Join();
+  feed_.reset();
 }
 
 absl::Status Session::Start() {
@@ -69,23 +57,22 @@ absl::Status Session::Begin() {
     if (state_ != v1::SESSION_STATE_WAITING) return absl::OkStatus();
     state_ = v1::SESSION_STATE_RUNNING;
     begin_time_ = absl::Now();
-    if (spec_.has_duration()) {
-      pipeline_->set_deadline(begin_time_ + absl::Seconds(spec_.duration().seconds()) +
-                              absl::Nanoseconds(spec_.duration().nanos()));
-    }
   }
-  pmu::RecordWriter known;
-  if (absl::Status begun = source_.begin(&known); !begun.ok()) {
+  const absl::Duration duration =
+      spec_.has_duration()
+          ? absl::Seconds(spec_.duration().seconds()) + absl::Nanoseconds(spec_.duration().nanos())
+          : absl::InfiniteDuration();
+  absl::Status begun =
+      feed_->Begin(duration, this, [this](const absl::Status& status) { Ended(status); });
+  if (!begun.ok()) {
     Ended(begun);
-    return begun;
+  } else {
+    on_change_();
   }
-  pipeline_->Start(std::move(known), [this](const absl::Status& status) { Ended(status); });
-  return absl::OkStatus();
+  return begun;
 }
 
 void Session::Ended(const absl::Status& status) {
-  // No worker runs any more. Before anybody is told that it has ended.
-  if (source_.tasks != nullptr) source_.tasks->End();
   std::vector<std::shared_ptr<SampleStream>> streams;
   {
     absl::MutexLock lock(&mutex_);
@@ -95,7 +82,27 @@ void Session::Ended(const absl::Status& status) {
     streams = streams_;
   }
   for (const auto& stream : streams) stream->End();
-  if (source_.ended) source_.ended(status);
+  on_ended_(status);
+  on_change_();
+}
+
+void Session::AddWatcher() {
+  absl::MutexLock lock(&mutex_);
+  ++watchers_;
+}
+
+void Session::RemoveWatcher() {
+  absl::MutexLock lock(&mutex_);
+  --watchers_;
+}
+
+void Session::StopIfUnheld() {
+  if (!bound()) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!streams_.empty() || watchers_ != 0) return;
+  }
+  Stop();
 }
 
 void Session::Stop() {
@@ -108,7 +115,7 @@ void Session::Stop() {
       return;
     }
   }
-  pipeline_->RequestStop();
+  feed_->RequestStop();
   absl::MutexLock lock(&mutex_);
   // A patient source's workers wait for their streams' readers, who may never come.
   if (patient_) {
@@ -168,7 +175,7 @@ void Session::Deliver(std::span<const Sample> samples) {
 }
 
 void Session::DescribeStats(v1::SessionStats* out) const {
-  const PipelineStats stats = pipeline_->stats();
+  const FeedStats stats = feed_->stats();
   out->set_samples_seen(stats.source.samples);
   out->set_samples_lost(stats.source.lost_samples);
   out->set_samples_generated(stats.source.samples + stats.source.lost_samples);
@@ -178,6 +185,7 @@ void Session::DescribeStats(v1::SessionStats* out) const {
   SetCount("profile_full", dropped_profile_full_, out->mutable_samples_dropped());
   SetCount("duplicate", stats.source.duplicates, out->mutable_samples_dropped());
   SetCount("other_user", stats.source.other_users, out->mutable_samples_dropped());
+  out->set_flow_samples(stats.flow_samples);
   out->set_side_band_lost(stats.source.lost_other + stats.side_band_dropped +
                           stats.source.undecodable);
   out->set_late_records(stats.source.late_records);
@@ -213,11 +221,11 @@ void Session::DescribeStats(v1::SessionStats* out) const {
   }
   out->set_user_samples(profile_.user_samples());
   out->set_user_samples_complete(profile_.user_samples_complete());
-  if (source_.progress) {
-    const auto [read, total] = source_.progress();
-    out->set_bytes_read(read);
-    out->set_bytes_total(total);
-  }
+  SetCount("thinned", stats.thinned, out->mutable_samples_left_out());
+  SetCount("other_cpu", stats.other_cpu, out->mutable_samples_left_out());
+  SetCount("other_thread", stats.other_thread, out->mutable_samples_left_out());
+  SetCount("other_process", stats.other_process, out->mutable_samples_left_out());
+  SetCount("other_comm", stats.other_comm, out->mutable_samples_left_out());
 }
 
 void Session::Describe(v1::Session* out) const {
@@ -227,7 +235,7 @@ void Session::Describe(v1::Session* out) const {
   *out->mutable_spec() = spec_;
   out->set_state(state_);
   out->set_error(error_);
-  for (const v1::SessionEvent& event : source_.described) *out->add_events() = event;
+  feed_->Describe(out);
   DescribeStats(out->mutable_stats());
   const absl::Duration since_epoch = create_time_ - absl::UnixEpoch();
   out->mutable_create_time()->set_seconds(absl::ToInt64Seconds(since_epoch));
@@ -242,9 +250,6 @@ void Session::Describe(v1::Session* out) const {
     running = absl::Nanoseconds(profile_.last_time_ns() - profile_.first_time_ns());
   }
   SetDuration(running, out->mutable_running_time());
-  for (const std::string& note : source_.notes) out->add_notes(note);
-  for (const std::string& note : pipeline_->source().notes()) out->add_notes(note);
-  out->set_cpus(source_.cpus);
 }
 
 void Session::EncodeProfileTo(DefinitionEncoder* definitions, v1::Profile* out) const {

@@ -1,4 +1,4 @@
-// One session: what was asked, the pipeline that does it, and the account of what became of it.
+// One session: what was asked, what feeds it, and the account of what became of it.
 //
 //   Waiting (for its first stream) -> Running -> Stopped | Failed
 //
@@ -16,10 +16,10 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "daemon/pipeline.h"
 #include "daemon/profile_table.h"
 #include "daemon/proto_encoder.h"
 #include "daemon/sample_stream.h"
+#include "daemon/session_feed.h"
 #include "daemon/session_source.h"
 #include "lbrd/v1/profiler.pb.h"
 #include "lbrd/v1/session.pb.h"
@@ -29,7 +29,10 @@ namespace lbrd::daemon {
 
 class Session : public SampleSink {
  public:
-  // `machine_binaries` serves sessions whose source has no files of its own; it must outlive this.
+  Session(std::string name, v1::SessionSpec spec, std::unique_ptr<SessionFeed> feed,
+          uint32_t owner_uid = 0);
+  // With events of its own. `machine_binaries` serves sources that have no files of their own; it
+  // must outlive this.
   Session(std::string name, v1::SessionSpec spec, SessionSource source,
           unwind::BinaryCache* machine_binaries, uint32_t owner_uid = 0);
   // Stops it.
@@ -43,10 +46,24 @@ class Session : public SampleSink {
   absl::StatusOr<std::shared_ptr<SampleStream>> AddStream();
   void RemoveStream(const std::shared_ptr<SampleStream>& stream);
 
+  // Who watches holds a bound session, as a stream does.
+  void AddWatcher();
+  void RemoveWatcher();
+  // Ends a session that is bound to its clients if it has no stream and no watcher.
+  void StopIfUnheld();
+  bool bound() const { return spec_.bound(); }
+  bool patient() const { return patient_; }
+  // Called when its state has changed, from any thread, without a lock. Before Start().
+  void set_on_change(std::function<void()> on_change) { on_change_ = std::move(on_change); }
+  // Called once, in the same way, when it has begun and ended: OK, or why it failed.
+  void set_on_ended(std::function<void(const absl::Status&)> on_ended) {
+    on_ended_ = std::move(on_ended);
+  }
+
   const std::string& name() const { return name_; }
   const v1::SessionSpec& spec() const { return spec_; }
   // Of each thread that works for it.
-  std::vector<Progress> progress() const { return pipeline_->progress(); }
+  std::vector<Progress> progress() const { return feed_->progress(); }
   // Delivered so far.
   uint64_t samples() const;
   absl::Time create_time() const { return create_time_; }
@@ -58,7 +75,7 @@ class Session : public SampleSink {
   // See pmu::RecordSource::LendEvent().
   absl::Status Lend(int32_t cpu,
                     const std::function<absl::Status(const pmu::LentEvent&)>& take) const {
-    return pipeline_->source().LendEvent(cpu, take);
+    return feed_->Lend(cpu, take);
   }
 
   void Deliver(std::span<const Sample> samples) override;
@@ -72,11 +89,10 @@ class Session : public SampleSink {
   const v1::SessionSpec spec_;
   const uint32_t owner_uid_;
   const absl::Time create_time_;
-  // What the pipeline borrows, before the pipeline itself.
-  SessionSource source_;
-  std::unique_ptr<unwind::BinaryCache> own_binaries_;
-  std::unique_ptr<Pipeline> pipeline_;
-  bool patient_ = false;
+  std::unique_ptr<SessionFeed> feed_;
+  const bool patient_;
+  std::function<void()> on_change_ = [] {};
+  std::function<void(const absl::Status&)> on_ended_ = [](const absl::Status&) {};
 
   mutable absl::Mutex mutex_;
   v1::SessionState state_ ABSL_GUARDED_BY(mutex_) = v1::SESSION_STATE_WAITING;
@@ -86,6 +102,7 @@ class Session : public SampleSink {
   ProfileTable profile_ ABSL_GUARDED_BY(mutex_);
   uint64_t dropped_profile_full_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::shared_ptr<SampleStream>> streams_ ABSL_GUARDED_BY(mutex_);
+  size_t watchers_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace lbrd::daemon

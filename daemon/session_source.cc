@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +22,7 @@ namespace lbrd::daemon {
 namespace {
 
 constexpr uint32_t kMaxFrequencyHz = 100'000;
+constexpr size_t kMaxCommBytes = 15;
 
 // What was really asked of the kernel, read off an attr: for recordings, whose attrs others wrote.
 v1::StackMode ModeOfAttr(const perf_event_attr& attr) {
@@ -37,32 +39,6 @@ uint16_t MachineOf(absl::string_view arch) {
   if (arch.empty() || arch == "x86_64") return EM_X86_64;
   if (arch == "aarch64" || arch == "arm64") return EM_AARCH64;
   return EM_NONE;
-}
-
-pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
-  pmu::EventRequest request{.event = spec.event(),
-                            .frequency_hz = spec.frequency_hz(),
-                            .period = spec.period(),
-                            .stack_copy_bytes = spec.stack_copy_bytes(),
-                            .user_only = spec.user_only()};
-  request.best_source = false;
-  switch (spec.stack_mode()) {
-    case v1::STACK_MODE_LBR:
-      request.source = pmu::StackSource::kLbr;
-      break;
-    case v1::STACK_MODE_KERNEL_DEFERRED:
-      request.source = pmu::StackSource::kKernelDeferred;
-      break;
-    case v1::STACK_MODE_DWARF:
-      request.source = pmu::StackSource::kDwarf;
-      break;
-    case v1::STACK_MODE_FRAME_POINTER:
-      request.source = pmu::StackSource::kFramePointer;
-      break;
-    default:
-      request.best_source = true;
-  }
-  return request;
 }
 
 absl::StatusOr<pmu::EventTarget> EventTargetOf(const v1::Target& target) {
@@ -175,7 +151,8 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
   pmu::EventSet* events = set->get();
   source.tasks = std::make_unique<SessionTasks>(table, ScopeOf(target));
   SessionTasks* tasks = source.tasks.get();
-  source.begin = [&kernel, events, tasks, target](pmu::RecordWriter* known) -> absl::Status {
+  source.live = events;
+  source.prepare = [&kernel, events, tasks, target](pmu::RecordWriter* known) -> absl::Status {
     // Changes are recorded before the present is looked at, so that nothing falls in between.
     if (absl::Status started = events->StartSideBand(); !started.ok()) return started;
     std::vector<pmu::RunningThread> threads;
@@ -184,7 +161,10 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
     }
     const std::vector<RunningTask> running =
         TasksOf(target, pmu::StartClock(kernel), std::move(threads));
-    if (absl::Status kept = tasks->Begin(running); !kept.ok()) return kept;
+    return tasks->Begin(running);
+  };
+  source.begin = [events, prepare = source.prepare](pmu::RecordWriter* known) -> absl::Status {
+    if (absl::Status prepared = prepare(known); !prepared.ok()) return prepared;
     return events->StartSampling();
   };
   source.records = *std::move(set);
@@ -250,6 +230,49 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
 
 }  // namespace
 
+pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
+  pmu::EventRequest request{.event = spec.event(),
+                            .frequency_hz = spec.frequency_hz(),
+                            .period = spec.period(),
+                            .stack_copy_bytes = spec.stack_copy_bytes(),
+                            .user_only = spec.user_only()};
+  request.best_source = false;
+  switch (spec.stack_mode()) {
+    case v1::STACK_MODE_LBR:
+      request.source = pmu::StackSource::kLbr;
+      break;
+    case v1::STACK_MODE_KERNEL_DEFERRED:
+      request.source = pmu::StackSource::kKernelDeferred;
+      break;
+    case v1::STACK_MODE_DWARF:
+      request.source = pmu::StackSource::kDwarf;
+      break;
+    case v1::STACK_MODE_FRAME_POINTER:
+      request.source = pmu::StackSource::kFramePointer;
+      break;
+    default:
+      request.best_source = true;
+  }
+  return request;
+}
+
+std::vector<int32_t> WantedCpus(const v1::SessionSpec& spec) {
+  std::vector<int32_t> cpus;
+  for (const std::string* list : {&spec.target().cpu_list().cpus(), &spec.filter().cpus()}) {
+    const auto parsed = pmu::ParseCpuList(*list);
+    if (list->empty() || !parsed.ok()) continue;
+    if (cpus.empty()) {
+      cpus = *parsed;
+      continue;
+    }
+    std::vector<int32_t> both;
+    std::set_intersection(cpus.begin(), cpus.end(), parsed->begin(), parsed->end(),
+                          std::back_inserter(both));
+    cpus = std::move(both);
+  }
+  return cpus;
+}
+
 v1::StackMode ProtoMode(pmu::StackSource source) {
   switch (source) {
     case pmu::StackSource::kLbr:
@@ -262,6 +285,25 @@ v1::StackMode ProtoMode(pmu::StackSource source) {
       return v1::STACK_MODE_FRAME_POINTER;
   }
   return v1::STACK_MODE_UNSPECIFIED;
+}
+
+static absl::Status CheckFilter(const v1::SessionSpec& spec) {
+  const v1::SampleFilter& filter = spec.filter();
+  if (filter.comm().size() > kMaxCommBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("filter.comm: '", filter.comm(),
+                                                   "' is too long: the kernel cuts names to ",
+                                                   kMaxCommBytes, " bytes"));
+  }
+  if (filter.cpus().empty()) return absl::OkStatus();
+  if (const auto cpus = pmu::ParseCpuList(filter.cpus()); !cpus.ok() || cpus->empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter.cpus: '", filter.cpus(), "' is not a list of CPUs such as 0-3,7"));
+  }
+  if (spec.target().has_cpu_list() && WantedCpus(spec).empty()) {
+    return absl::InvalidArgumentError(
+        "target.cpu_list and filter.cpus have no CPU in common: nothing would be sampled");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
@@ -308,6 +350,7 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
   if (replay) {
     return absl::FailedPreconditionError("this daemon was started to read a recording only");
   }
+  if (const absl::Status filter = CheckFilter(spec); !filter.ok()) return filter;
   if (spec.frequency_hz() != 0 && spec.period() != 0) {
     return absl::InvalidArgumentError("frequency_hz and period exclude each other");
   }

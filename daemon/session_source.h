@@ -14,11 +14,16 @@
 #include "daemon/worker.h"
 #include "lbrd/v1/session.pb.h"
 #include "pmu/admission.h"
+#include "pmu/event_request.h"
 #include "pmu/kernel.h"
 #include "pmu/record_source.h"
 #include "pmu/record_writer.h"
 #include "pmu/stack_source.h"
 #include "unwind/binary.h"
+
+namespace lbrd::pmu {
+class EventSet;
+}  // namespace lbrd::pmu
 
 namespace lbrd::daemon {
 
@@ -35,6 +40,10 @@ struct SessionSource {
   uint32_t cpus = 0;
   // Its part in the daemon's task table, begun by begin(); null: none.
   std::unique_ptr<SessionTasks> tasks;
+  // Of `records`, if they are live.
+  pmu::EventSet* live = nullptr;
+  // All of begin() but the sampling: live.StartSampling() is left to the caller. Live only.
+  std::function<absl::Status(pmu::RecordWriter* known)> prepare;
   // Lets the flow begin. *known: what is to be known before the first record.
   std::function<absl::Status(pmu::RecordWriter* known)> begin;
   // Told once, when a session that began has ended: OK, or why it failed. May be empty.
@@ -55,6 +64,10 @@ absl::StatusOr<SessionSource> OpenSessionSource(pmu::Kernel& kernel, pmu::Admiss
                                                 TaskTable* tasks = nullptr,
                                                 pmu::OwnershipOf ownership_of = nullptr);
 
+// What is asked of the kernel.
+pmu::EventRequest RequestOf(const v1::SessionSpec& spec);
+// The CPUs that a (checked) spec names, in target and filter; empty: all.
+std::vector<int32_t> WantedCpus(const v1::SessionSpec& spec);
 v1::StackMode ProtoMode(pmu::StackSource source);
 
 }  // namespace lbrd::daemon

@@ -101,6 +101,7 @@ void SessionTable::Add(std::shared_ptr<Session> session) {
   absl::MutexLock lock(&mutex_);
   const std::string name = session->name();
   sessions_[name] = std::move(session);
+  ++changes_;
 }
 
 void SessionTable::Abandon(const std::string& name) {
@@ -121,6 +122,7 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Remove(const std::string&
   if (found == sessions_.end() || found->second == nullptr) return NoSuchSession(name);
   std::shared_ptr<Session> session = std::move(found->second);
   sessions_.erase(found);
+  ++changes_;
   return session;
 }
 
@@ -135,7 +137,30 @@ std::vector<std::shared_ptr<Session>> SessionTable::List(const std::string& afte
   return sessions;
 }
 
+void SessionTable::Changed() {
+  absl::MutexLock lock(&mutex_);
+  ++changes_;
+}
+
+uint64_t SessionTable::AwaitChange(uint64_t seen, absl::Duration timeout) const {
+  absl::MutexLock lock(&mutex_);
+  const auto changed = [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return changes_ > seen || closing_;
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&changed), timeout);
+  return changes_;
+}
+
+bool SessionTable::closing() const {
+  absl::MutexLock lock(&mutex_);
+  return closing_;
+}
+
 void SessionTable::StopAll() {
+  {
+    absl::MutexLock lock(&mutex_);
+    closing_ = true;
+  }
   for (const std::shared_ptr<Session>& session : List("")) session->Stop();
 }
 

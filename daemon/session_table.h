@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "daemon/session.h"
 
 namespace lbrd::daemon {
@@ -26,7 +27,7 @@ absl::Status NoSuchSession(const std::string& name);
 
 class SessionTable {
  public:
-  static constexpr size_t kMaxSessions = 64;  // unless SetMaxSessions() says otherwise
+  static constexpr size_t kMaxSessions = 256;  // unless SetMaxSessions() says otherwise
 
   // Of `most` sessions, the last that there is room for are admins'.
   static constexpr size_t ReservedOf(size_t most) { return most / 4; }
@@ -46,7 +47,14 @@ class SessionTable {
   // By name, those after `after` (without the scope); all of one scope, or all.
   std::vector<std::shared_ptr<Session>> List(const std::string& after,
                                              const std::string& scope = "") const;
+  // Stops all; nobody needs to watch any more.
   void StopAll();
+
+  // Something about some session has changed.
+  void Changed();
+  // How often; waits until it is more than `seen`, or `timeout` has passed.
+  uint64_t AwaitChange(uint64_t seen, absl::Duration timeout) const;
+  bool closing() const;
 
  private:
   using Sessions = std::map<std::string, std::shared_ptr<Session>>;
@@ -59,6 +67,8 @@ class SessionTable {
   Sessions sessions_ ABSL_GUARDED_BY(mutex_);
   size_t max_sessions_ ABSL_GUARDED_BY(mutex_) = kMaxSessions;
   int next_number_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace lbrd::daemon

@@ -39,10 +39,11 @@ void Worker::Run() {
   while (std::optional<RecordBatch> batch = queue_.Pop()) {
     steps_.fetch_add(1, std::memory_order_relaxed);
     for (const RecordBatch::Item& item : batch->items()) {
-      HandleRecord(batch->record(item), item.event);
+      HandleRecord(batch->record(item), item.event, batch->shares(item));
     }
     if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
     DeliverBatch();
+    if (batch->departure() != nullptr) Depart(*batch->departure());
     steps_.fetch_add(1, std::memory_order_relaxed);
   }
   FinishPending(deferred_.Expire(UINT64_MAX), {}, /*answered=*/false);
@@ -54,17 +55,21 @@ Progress Worker::progress() const {
   return {.thread = "", .steps = steps, .busy = steps % 2 != 0 || queue_.bytes() != 0};
 }
 
-void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
+void Worker::HandleRecord(const perf_event_header* header, uint32_t event,
+                          std::span<const SampleShare> shares) {
   const absl::StatusOr<pmu::Record> decoded =
       pmu::DecodeRecord(header, event == kMadeHere ? kMadeHereFormat : events_[event].format);
   if (!decoded.ok()) {
     if (header->type == PERF_RECORD_SAMPLE) ++undecodable_samples_;
+    for (const SampleShare& share : shares) {
+      share.subscriber->Dropped(Subscriber::Drop::kUndecodable);
+    }
     return;
   }
   // What is made here is known to the session, or for one worker only.
   SessionTasks* const tasks = event == kMadeHere ? nullptr : tasks_;
   if (const auto* sample = std::get_if<pmu::SampleRecord>(&*decoded)) {
-    HandleSample(*sample, event);
+    HandleSample(*sample, event, shares);
   } else if (const auto* mmap = std::get_if<pmu::MmapRecord>(&*decoded)) {
     processes_.Apply(*mmap);
   } else if (const auto* comm = std::get_if<pmu::CommRecord>(&*decoded)) {
@@ -80,7 +85,18 @@ void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
   }
 }
 
-void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event) {
+bool Worker::TakeShares(std::span<const SampleShare> shares, const unwind::Process& process) {
+  current_.shares.clear();
+  if (sink_ != nullptr) return true;
+  const std::string& comm = process.Comm(current_.tid);
+  for (const SampleShare& share : shares) {
+    if (share.subscriber->WantsComm(comm)) current_.shares.push_back(share);
+  }
+  return !current_.shares.empty();
+}
+
+void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
+                          std::span<const SampleShare> shares) {
   const WorkerEvent& how = events_[event];
   now_ns_ = std::max(now_ns_, record.who.time);
   if (tasks_ != nullptr) tasks_->Apply(record);
@@ -91,6 +107,7 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event) {
   current_.event = event;
   current_.pid = record.who.pid;
   current_.tid = record.who.tid;
+  if (!TakeShares(shares, process)) return;
   if (tasks_ != nullptr) {
     HistoryOfSample history(tasks_, record.who);
     resolver_.Resolve(record, how.resolve, process, &current_.stack, &history);
@@ -126,24 +143,65 @@ void Worker::FinishPending(std::vector<PendingSample> pending, std::span<const u
   }
 }
 
-void Worker::Finish(const PendingSample& sample, const unwind::Process& process) {
-  finished_.push_back({.time_ns = sample.time_ns,
-                       .weight = sample.weight,
-                       .cpu = sample.cpu,
-                       .event = sample.event,
-                       .stack = intern_.Intern(sample.stack, process, sample.time_ns,
-                                               events_[sample.event].monotonic),
-                       .thread = intern_.InternThread(sample.pid, sample.tid, process)});
-  if (finished_.size() >= kDeliverSamples) DeliverBatch();
+void Worker::Finish(const PendingSample& pending, const unwind::Process& process) {
+  Sample sample{.time_ns = pending.time_ns,
+                .weight = pending.weight,
+                .cpu = pending.cpu,
+                .event = pending.event,
+                .stack = intern_.Intern(pending.stack, process, pending.time_ns,
+                                        events_[pending.event].monotonic),
+                .thread = intern_.InternThread(pending.pid, pending.tid, process)};
+  if (sink_ != nullptr) {
+    finished_.push_back(std::move(sample));
+    if (finished_.size() >= kDeliverSamples) DeliverBatch();
+    return;
+  }
+  for (const SampleShare& share : pending.shares) {
+    Outbox& outbox = outboxes_[share.subscriber];
+    Put(sample, share, &outbox);
+    if (outbox.samples.size() < kDeliverSamples) continue;
+    share.subscriber->Deliver(outbox.samples);
+    outbox.samples.clear();
+  }
+}
+
+void Worker::Put(const Sample& sample, const SampleShare& share, Outbox* out) {
+  out->samples.push_back(sample);
+  uint64_t& weight = out->samples.back().weight;
+  if (share.weight != 0) {
+    weight = share.weight;
+  } else if (share.scale != 1) {
+    const double exact = static_cast<double>(weight) * share.scale + out->kept_back;
+    weight = static_cast<uint64_t>(exact);
+    out->kept_back = exact - static_cast<double>(weight);
+  }
 }
 
 void Worker::DeliverBatch() {
   for (size_t i = 0; i < unwind::kWindowFindings; ++i) {
     lbr_windows_[i].store(resolver_.lbr_counts().windows[i], std::memory_order_relaxed);
   }
-  if (finished_.empty()) return;
-  sink_->Deliver(finished_);
-  finished_.clear();
+  if (!finished_.empty()) {
+    sink_->Deliver(finished_);
+    finished_.clear();
+  }
+  for (auto& [subscriber, outbox] : outboxes_) {
+    if (outbox.samples.empty()) continue;
+    subscriber->Deliver(outbox.samples);
+    outbox.samples.clear();
+  }
+}
+
+void Worker::Depart(Departure& departure) {
+  // What waits for an answer of the kernel is waited for by those who stay; who leaves gets it as
+  // far as it is known.
+  for (PendingSample& pending : deferred_.TakeShareOf(departure.subscriber())) {
+    unwind::StackResolver::DeferredMissing(&pending.stack);
+    Finish(pending, processes_.Get(pending.pid));
+  }
+  DeliverBatch();
+  outboxes_.erase(departure.subscriber());
+  departure.WorkerIsDone();
 }
 
 }  // namespace lbrd::daemon

@@ -11,10 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "daemon/deferred_samples.h"
 #include "daemon/progress.h"
 #include "daemon/record_queue.h"
 #include "daemon/sample.h"
+#include "daemon/sample_share.h"
 #include "daemon/session_tasks.h"
 #include "daemon/stack_intern.h"
 #include "pmu/record_source.h"
@@ -22,16 +24,6 @@
 #include "unwind/stack_resolver.h"
 
 namespace lbrd::daemon {
-
-// Where finished samples go. Called from all workers' threads.
-class SampleSink {
- public:
-  SampleSink() = default;
-  SampleSink(const SampleSink&) = delete;
-  SampleSink& operator=(const SampleSink&) = delete;
-  virtual ~SampleSink() = default;
-  virtual void Deliver(std::span<const Sample> samples) = 0;
-};
 
 // How an event's samples are read; index as in RecordSource::events().
 struct WorkerEvent {
@@ -43,7 +35,8 @@ struct WorkerEvent {
 
 class Worker {
  public:
-  // Borrows everything. `tasks`: nullptr where nobody keeps contexts.
+  // Borrows everything. `sink`: gets every sample; nullptr: those who have a share in it get it.
+  // `tasks`: nullptr where nobody keeps contexts.
   Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
          const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
          SampleSink* sink, SessionTasks* tasks = nullptr);
@@ -61,13 +54,18 @@ class Worker {
   }
 
  private:
-  void HandleRecord(const perf_event_header* header, uint32_t event);
-  void HandleSample(const pmu::SampleRecord& record, uint32_t event);
+  void HandleRecord(const perf_event_header* header, uint32_t event,
+                    std::span<const SampleShare> shares);
+  void HandleSample(const pmu::SampleRecord& record, uint32_t event,
+                    std::span<const SampleShare> shares);
+  // Whether somebody still wants the current sample.
+  bool TakeShares(std::span<const SampleShare> shares, const unwind::Process& process);
   void HandleAnswer(const pmu::CallchainDeferredRecord& record);
   void FinishPending(std::vector<PendingSample> pending, std::span<const uint64_t> user,
                      bool answered);
-  void Finish(const PendingSample& sample, const unwind::Process& process);
+  void Finish(const PendingSample& pending, const unwind::Process& process);
   void DeliverBatch();
+  void Depart(Departure& departure);
 
   const std::vector<WorkerEvent>& events_;
   SampleSink* const sink_;
@@ -77,8 +75,15 @@ class Worker {
   unwind::StackResolver resolver_;
   StackIntern intern_;
   DeferredSamples deferred_;
-  PendingSample current_;  // reused for every sample
-  std::vector<Sample> finished_;
+  PendingSample current_;         // reused for every sample
+  std::vector<Sample> finished_;  // for the sink
+  struct Outbox {
+    std::vector<Sample> samples;
+    // Of a unit of weight: what rounding kept back, so that sums are true to a unit.
+    double kept_back = 0;
+  };
+  static void Put(const Sample& sample, const SampleShare& share, Outbox* out);
+  absl::flat_hash_map<Subscriber*, Outbox> outboxes_;
   uint64_t now_ns_ = 0;  // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
   std::atomic<uint64_t> steps_ = 0;  // odd: at work on a batch

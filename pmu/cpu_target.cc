@@ -156,10 +156,47 @@ void CpuTarget::Finishing() {
   gaps_.Stop(kernel.Now());
 }
 
+void CpuTarget::Want(std::vector<int32_t> cpus) {
+  wanted_ = std::move(cpus);
+  settled_ = false;
+  watch_.Hasten();
+}
+
+void CpuTarget::Settle(uint64_t now, const std::vector<int32_t>& online) {
+  settled_ = true;
+  for (auto place = places_.begin(); place != places_.end();) {
+    if (Wanted(place->first)) {
+      ++place;
+      continue;
+    }
+    // Not missed: no gap.
+    place->second.installed.Release();
+    installer_.rings().Retire(place->second.installed.ring);
+    place = places_.erase(place);
+  }
+  for (auto away = away_.begin(); away != away_.end();) {
+    if (Wanted(away->first)) {
+      ++away;
+      continue;
+    }
+    gaps_.End(away->first, now);
+    away = away_.erase(away);
+  }
+  for (const int32_t cpu : wanted_.empty() ? online : wanted_) {
+    if (places_.count(cpu) != 0 || away_.count(cpu) != 0) continue;
+    if (std::binary_search(not_counted_.begin(), not_counted_.end(), cpu)) continue;
+    if (!std::binary_search(online.begin(), online.end(), cpu) || !Install(cpu).ok()) {
+      away_[cpu] = {.gap = true};
+      gaps_.Begin(cpu, now);
+    }
+  }
+}
+
 void CpuTarget::Follow(uint64_t now, RecordWriter* made) {
   if (last_look_ == 0 || !watch_.Due(now)) return;
   const absl::StatusOr<std::vector<int32_t>> online = OnlineCpus(installer_.kernel());
   if (!online.ok()) return;  // looked for again in a moment
+  if (!settled_) Settle(now, *online);
   const bool look_closely = now >= next_liveness_;
   if (look_closely) next_liveness_ = now + kLivenessNs;
   std::vector<int32_t> gone;

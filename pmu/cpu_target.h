@@ -51,6 +51,8 @@ class CpuTarget : public TargetEvents {
   size_t cpus() const override { return places_.size(); }
   void Started(uint64_t now) override;
   void Follow(uint64_t now, RecordWriter* made) override;
+  void Want(std::vector<int32_t> cpus) override;
+  bool settled() const override { return settled_; }
   void Finishing() override;
   void HungUp(Ring*) override { watch_.Hasten(); }
   std::vector<std::string> notes() const override;
@@ -70,12 +72,15 @@ class CpuTarget : public TargetEvents {
   bool Wanted(int32_t cpu) const;
   absl::Status Install(int32_t cpu);
   void Retire(int32_t cpu);
+  // Events on the CPUs that are wanted since Want(), and on no others.
+  void Settle(uint64_t now, const std::vector<int32_t>& online);
   // Whether the kernel has taken the event off its CPU.
   bool Dead(Place* place);
   void Note(int32_t cpu, absl::string_view why);
 
   Installer& installer_;
-  const std::vector<int32_t> wanted_;  // empty: all
+  std::vector<int32_t> wanted_;  // empty: all
+  bool settled_ = true;
   const std::string cgroup_;
   const uint64_t ring_bytes_;
   int cgroup_fd_ = -1;

@@ -108,6 +108,24 @@ void Event::Disable() {
   for (const std::shared_ptr<Event>& child : CopyChildren()) child->Disable();
 }
 
+absl::Status Event::SetPeriod(uint64_t period) {
+  {
+    const Use use(*this);
+    if (use.fd() >= 0) {
+      const int error =
+          kernel_.Control(use.fd(), PERF_EVENT_IOC_PERIOD,
+                          static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&period)));
+      if (error < 0) return absl::ErrnoToStatus(-error, "cannot change an event's rate");
+    }
+  }
+  for (const std::shared_ptr<Event>& child : CopyChildren()) {
+    const absl::Status set = child->SetPeriod(period);
+    // A child that was released meanwhile is no failure of ours.
+    if (!set.ok() && !child->hung_up()) return set;
+  }
+  return absl::OkStatus();
+}
+
 void Event::Release() {
   if (state_.exchange(EventState::kExit) == EventState::kExit) {
     absl::MutexLock lock(&mutex_);

@@ -85,6 +85,10 @@ class Event : public std::enable_shared_from_this<Event> {
   absl::Status Enable();
   // Stops counting, with all children, until enabled again. Nothing in Exit.
   void Disable();
+  // Changes how often it samples, with all children: a period, or with attr.freq a frequency. The
+  // count towards the next sample begins anew. The kernel's error, of the first that refuses;
+  // children that went before have changed then.
+  absl::Status SetPeriod(uint64_t period);
   // The end. A child's counts are folded into its parent: this is also what is called when the
   // thread that a child counted has exited.
   void Release();

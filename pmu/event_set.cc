@@ -132,6 +132,23 @@ absl::Status EventSet::StartSampling() {
   return enable_on_exec_ ? absl::OkStatus() : installer_->sampling_root()->Enable();
 }
 
+void EventSet::PauseSampling() { installer_->sampling_root()->Disable(); }
+
+absl::Status EventSet::SetRate(uint64_t rate) {
+  // For what is opened from now on, on a CPU that comes online; sample_freq is the same field.
+  events_[kSamplingEvent].attr.sample_period = rate;
+  // The kernel turns a clock's frequency into a period once and for all when it is opened: from
+  // then on it takes nanoseconds, and a frequency for such would be a storm of interrupts.
+  const bool nanoseconds = code_.clock() && events_[kSamplingEvent].attr.freq != 0;
+  return installer_->sampling_root()->SetPeriod(nanoseconds ? 1'000'000'000 / rate : rate);
+}
+
+void EventSet::Refresh() {
+  ReadCounts();
+  // From here on LOST records are counted on top, until it is read again.
+  lost_is_exact_ = false;
+}
+
 bool EventSet::PeekRing(const perf_event_header* header, SampleId* who, uint32_t* event) {
   *event = header->type == PERF_RECORD_SAMPLE ? kSamplingEvent : kSideBandEvent;
   // Both formats end records that are not samples with the same sample_id.

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -49,7 +50,25 @@ class EventSet : public RecordSource {
   // Samples are taken from now on (with enable_on_exec: from the exec on).
   absl::Status StartSampling();
 
+  // For a set that is kept while those who want its samples come and go. Called by the reading
+  // thread, between two calls of Next().
+  //
+  // No samples are taken until StartSampling() is called again.
+  void PauseSampling();
+  // Samples per second, or events per sample, as the event was chosen; not 0. The samples of a
+  // clock go on saying the period that they were opened with. The kernel's refusal leaves some CPUs
+  // changed and others not: set the rate again.
+  absl::Status SetRate(uint64_t rate);
+  // Of a set on CPUs: wants others from now on (empty: all). They have their events, or a gap that
+  // says why not, once settled() says so, some rounds of reading later.
+  void SetCpus(std::vector<int32_t> cpus) { target_->Want(std::move(cpus)); }
+  bool settled() const { return target_->settled(); }
+  // Reads the events' counts, so that stats() has them as they are now.
+  void Refresh();
+
   const std::vector<SourceEvent>& events() const override { return events_; }
+  // Every record of an earlier time has been handed out, but for late ones.
+  uint64_t handed_out_before() const { return rings_.order().handed_out_before(); }
   bool patient() const override { return false; }
   absl::StatusOr<ReadResult> Next(RawRecord* out) override;
   void Wait(absl::Duration timeout) override;

@@ -77,7 +77,10 @@ const RingOrder::Next* RingOrder::Pop() {
     // Give space back in large steps: each store bounces the control page's cache line.
     if (ring->held_bytes() > ring->data_bytes() / 8) ring->Release();
   }
-  if (heap_.empty() || heap_.front().next.who.time >= release_before_) return nullptr;
+  if (heap_.empty() || heap_.front().next.who.time >= release_before_) {
+    handed_out_before_ = release_before_;
+    return nullptr;
+  }
   std::pop_heap(heap_.begin(), heap_.end(), kLater);
   handed_ = heap_.back();
   heap_.pop_back();

@@ -51,6 +51,9 @@ class RingOrder {
   // The oldest record that can be handed out, or nullptr. Valid until the next call.
   const Next* Pop();
 
+  // Every record of an earlier time has been handed out, but for late ones.
+  uint64_t handed_out_before() const { return handed_out_before_; }
+
   // Gives the space of records handed out back to the kernel, but for the one in use.
   void ReleaseAll();
 
@@ -75,6 +78,7 @@ class RingOrder {
   Entry handed_{};  // the record that the caller holds
   uint64_t round_begin_ = 0;
   uint64_t release_before_ = 0;
+  uint64_t handed_out_before_ = 0;
   uint64_t last_time_ = 0;
   uint64_t late_ = 0;
   uint64_t malformed_ = 0;

@@ -37,6 +37,7 @@ class RingSet {
   void UnmapDrained();
 
   RingOrder& order() { return order_; }
+  const RingOrder& order() const { return order_; }
   // Those that are not retired.
   size_t size() const { return live_; }
   uint64_t mapped_bytes() const { return mapped_bytes_; }

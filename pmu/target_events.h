@@ -44,6 +44,10 @@ class TargetEvents {
     static_cast<void>(now);
     static_cast<void>(made);
   }
+  // Other CPUs are wanted (empty: all): events come and go with the next Follow().
+  virtual void Want(std::vector<int32_t> cpus) { static_cast<void>(cpus); }
+  // They have come and gone.
+  virtual bool settled() const { return true; }
   // The session is about to end: the last look at what moved, while events still run.
   virtual void Finishing() {}
   // The events that write to this ring have hung up.

@@ -41,14 +41,14 @@ void UidFilter::Executed(int32_t pid) {
 
 void UidFilter::Exited(int32_t pid) { processes_.erase(pid); }
 
-bool UidFilter::Wanted(int32_t pid, uint64_t now) {
+std::optional<uint32_t> UidFilter::User(int32_t pid, uint64_t now) {
   Known& known = processes_[pid];
   if (known.looked_at == 0 || now - known.looked_at > kFreshNs) {
     const std::optional<uint32_t> uid = UserOf(kernel_, pid);
     if (uid.has_value()) known.uid = uid;
     known.looked_at = now;
   }
-  return known.uid == uid_;
+  return known.uid;
 }
 
 }  // namespace lbrd::pmu

@@ -32,8 +32,10 @@ class UidFilter {
   void Forked(int32_t pid, int32_t parent_pid);
   void Executed(int32_t pid);
   void Exited(int32_t pid);
+  // The process's user; nullopt: nobody's.
+  std::optional<uint32_t> User(int32_t pid, uint64_t now);
   // Whether a sample of that process is the user's.
-  bool Wanted(int32_t pid, uint64_t now);
+  bool Wanted(int32_t pid, uint64_t now) { return User(pid, now) == uid_; }
 
  private:
   struct Known {

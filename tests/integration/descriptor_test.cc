@@ -56,8 +56,9 @@ class DescriptorTest : public ::testing::Test {
   DescriptorTest()
       : admission_(pmu::DetectAdmissionLimits(kernel_)),
         binaries_(&files_),
-        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, &audit_, nullptr, {},
-                 false) {
+        flows_(&kernel_, &admission_, &binaries_, &tasks_),
+        service_(&kernel_, &admission_, &binaries_, &sessions_, &tasks_, &flows_, &audit_, nullptr,
+                 {}, false) {
     folder_ = std::filesystem::temp_directory_path() / absl::StrCat("lbrd-fd-", getpid());
     std::filesystem::create_directory(folder_);
     socket_ = (folder_ / "lbrd.sock").string();
@@ -111,6 +112,7 @@ class DescriptorTest : public ::testing::Test {
   daemon::TaskTable tasks_;  // before the sessions
   daemon::Audit audit_;
   daemon::Authenticator authenticator_;
+  daemon::FlowTable flows_;  // before the sessions
   daemon::SessionTable sessions_;
   daemon::ProfilerService service_;
   std::filesystem::path folder_;

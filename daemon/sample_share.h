@@ -1,0 +1,89 @@
+// Samples that several sessions take of one flow: who gets which, decided by the reader, in time
+// order, before anything is spent on a sample.
+//
+//   source -> gate: for whom? -> worker: resolve once -> each subscriber, with its own weight
+//
+// A sample that nobody wants goes no further. Who wants it travels with it across the queue, so
+// workers look nothing up and take no lock.
+//
+// Thread rules: a gate belongs to the reader; subscribers are told by the reader and by all
+// workers.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "daemon/sample.h"
+#include "pmu/record_source.h"
+
+namespace lbrd::daemon {
+
+// Where finished samples go. Called from all workers' threads.
+class SampleSink {
+ public:
+  SampleSink() = default;
+  SampleSink(const SampleSink&) = delete;
+  SampleSink& operator=(const SampleSink&) = delete;
+  virtual ~SampleSink() = default;
+  virtual void Deliver(std::span<const Sample> samples) = 0;
+};
+
+// Who has a share in a flow. Outlives every sample that it has a share in: see Departure.
+class Subscriber : public SampleSink {
+ public:
+  // What a worker can tell and the reader cannot: whether threads of that name are wanted. Not
+  // wanted: counted.
+  virtual bool WantsComm(absl::string_view comm) = 0;
+  enum class Drop { kQueueFull, kUndecodable };
+  virtual void Dropped(Drop why) = 0;
+};
+
+// One subscriber's share in one sample.
+struct SampleShare {
+  Subscriber* subscriber = nullptr;
+  // How many units of the event the sample stands for, for this subscriber: so many, or where this
+  // is 0, `scale` times what the sample itself says.
+  uint64_t weight = 0;
+  double scale = 1;
+};
+
+// A subscriber leaves: handed to each worker behind the last sample it has a share in. When the
+// last worker has delivered what it had, `gone` is called, from that worker's thread; nothing
+// refers to the subscriber any more.
+class Departure {
+ public:
+  Departure(Subscriber* subscriber, size_t workers, std::function<void()> gone)
+      : subscriber_(subscriber), workers_(workers), gone_(std::move(gone)) {}
+  Subscriber* subscriber() const { return subscriber_; }
+  void WorkerIsDone() {
+    if (workers_.fetch_sub(1, std::memory_order_acq_rel) == 1) gone_();
+  }
+
+ private:
+  Subscriber* const subscriber_;
+  std::atomic<size_t> workers_;
+  const std::function<void()> gone_;
+};
+
+class SampleGate {
+ public:
+  virtual ~SampleGate() = default;
+  // Sees every record, in time order. Of a sample: appends who has a share in it.
+  virtual void See(const pmu::RawRecord& record, std::vector<SampleShare>* shares) = 0;
+  // Between two records, often.
+  virtual void Attend() = 0;
+  // How long the reader may sleep when there is nothing to read, at most.
+  virtual absl::Duration MaxWait() const = 0;
+  // The flow is to end.
+  virtual bool over() const = 0;
+};
+
+}  // namespace lbrd::daemon
