@@ -134,6 +134,15 @@ void JitDumpReader::Load(const std::vector<std::byte>& payload, uint64_t time_ns
   const absl::string_view name = TextAt(std::span(payload).subspan(sizeof(LoadRecord)));
   std::vector<CodeLine> lines;
   if (load->address == lines_of_) lines = std::exchange(lines_, {});
+  // V8 (of Node.js 20) sometimes writes names from memory that it has freed, with which entries are
+  // no entries.
+  const auto in_code = [&](const CodeLine& line) {
+    return line.address - load->address <= load->size;
+  };
+  if (!std::all_of(lines.begin(), lines.end(), in_code)) {
+    ++malformed_;
+    lines.clear();
+  }
   out->Add(load->address, load->size, name, time_ns, std::move(lines));
 }
 
@@ -165,7 +174,8 @@ void JitDumpReader::DebugInfo(const std::vector<std::byte>& payload, CodeSymbols
     const std::optional<DebugEntry> entry = Get<DebugEntry>(rest);
     if (!entry.has_value()) {
       ++malformed_;
-      break;
+      lines_.clear();
+      return;
     }
     rest = rest.subspan(sizeof(DebugEntry));
     const absl::string_view path = TextAt(rest);

@@ -135,6 +135,16 @@ TEST_F(JitDumpTest, ReadsLines) {
   EXPECT_EQ(place(0x3000), ":0");
 }
 
+TEST_F(JitDumpTest, BelievesNoLinesWhereOneIsOutsideTheCode) {
+  Read(JitDumpImage()
+           .DebugInfo(1, 0x1000, {{0x1000, 7, "a.js"}, {0x9000, 8, "\x97\x03"}})
+           .Load(1, 0x1000, "f", std::string(32, 'x'))
+           .bytes());
+  EXPECT_EQ(NameAt(0x1010, 5), "f");
+  EXPECT_EQ(symbols_.Find(0x1010, 5)->line, 0u);
+  EXPECT_EQ(reader_.malformed_records(), 1u);
+}
+
 TEST_F(JitDumpTest, OfTheCpusOwnTimesNothingIsBelieved) {
   Read(JitDumpImage(1).Load(1'000'000, 0x1000, "a", "code").bytes());
   EXPECT_TRUE(reader_.cpu_time());
