@@ -202,14 +202,17 @@ std::string TimeShared(const v1::SessionStats& stats) {
 std::string Gaps(const v1::SessionStats& stats) {
   if (stats.gap_count() == 0) return "";
   std::vector<int32_t> away;
+  bool rate_changed = false;
   for (const v1::Gap& gap : stats.gaps()) {
     if (gap.to_ns() == 0) away.push_back(gap.cpu());
+    rate_changed = rate_changed || gap.cpu() < 0;
   }
   google::protobuf::Duration duration;
   duration.set_seconds(static_cast<int64_t>(stats.gap_ns() / 1'000'000'000));
   duration.set_nanos(static_cast<int32_t>(stats.gap_ns() % 1'000'000'000));
-  std::string text = absl::StrCat("CPUs were offline: ", FormatCountOf(stats.gap_count(), "gap"),
-                                  ", ", FormatDuration(duration), " in all");
+  std::string text = absl::StrCat(
+      rate_changed ? "CPUs were offline, or had their rate changed: " : "CPUs were offline: ",
+      FormatCountOf(stats.gap_count(), "gap"), ", ", FormatDuration(duration), " in all");
   if (!away.empty()) absl::StrAppend(&text, "; CPU ", absl::StrJoin(away, ", "), " to the end");
   return WithStop(text);
 }

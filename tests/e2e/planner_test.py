@@ -120,7 +120,7 @@ class Planner(unittest.TestCase):
             clients = []
             try:
                 for i in range(10):
-                    self.start(daemon, f"s{i}", "-a", "-F", "1999")
+                    self.start(daemon, f"s{i}", "-a", "-F", "199")
                     out = open(daemon.folder / f"s{i}.jsonl", "w+")
                     clients.append((daemon.start_lbrctl("stream", f"s{i}", stdout=out,
                                                         stderr=subprocess.PIPE), out))
