@@ -460,6 +460,15 @@ bool FastUnwinder::IsThreadStart(const AddressSpace& space, uint64_t ip) {
   return rule != nullptr && (rule->flags & UnwindRule::kThreadStart) != 0;
 }
 
+std::optional<bool> FastUnwinder::HasFrame(const AddressSpace& space, uint64_t ip) {
+  const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
+  if (rule == nullptr || rule->kind != UnwindRule::kOffsets ||
+      (rule->flags & UnwindRule::kGuess) != 0) {
+    return std::nullopt;
+  }
+  return rule->cfa_register == kRbp;
+}
+
 bool FastUnwinder::IsSignalTrampoline(const AddressSpace& space, uint64_t ip) {
   const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
   return rule != nullptr && (rule->flags & UnwindRule::kSignalFrame) != 0;

@@ -69,6 +69,10 @@ class FastUnwinder {
   // a process or thread. False also when there is no such information.
   bool IsThreadStart(const AddressSpace& space, uint64_t ip);
 
+  // Whether, before the instruction at `ip` is run, its function's frame pointer is set. nullopt:
+  // its call frame information does not say.
+  std::optional<bool> HasFrame(const AddressSpace& space, uint64_t ip);
+
   // Whether `ip` is a signal trampoline. It and the frame it returns to are exact addresses.
   bool IsSignalTrampoline(const AddressSpace& space, uint64_t ip);
 

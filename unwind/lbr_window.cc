@@ -11,16 +11,8 @@ bool MayBeFull(size_t entries, uint32_t depth) {
 
 }  // namespace
 
-Verdict JudgeLbrWindow(const pmu::BranchStack& window, uint32_t depth,
-                       absl::FunctionRef<bool(uint64_t)> is_thread_start) {
-  const size_t entries = window.branches.size();
+Verdict JudgeLbrWindow(size_t entries, uint32_t depth) {
   if (entries == 0) return {StackState::kUnknown, StackReason::kLbrEmpty};
-  for (size_t i = 0; i < entries; ++i) {
-    if (!is_thread_start(window.branches[i].from)) continue;
-    if (i + 1 == entries) return {StackState::kComplete, StackReason::kNone};
-    // Left over from before an exec, or from another task: not callers of this thread's start.
-    return {StackState::kUnknown, StackReason::kFramesBelowStart};
-  }
   if (MayBeFull(entries, depth)) return {StackState::kTruncated, StackReason::kLbrFull};
   return {StackState::kUnknown, StackReason::kLbrBaseUnknown};
 }

@@ -18,6 +18,8 @@ absl::string_view FrameSourceName(FrameSource source) {
       return "frame_pointer";
     case FrameSource::kGuess:
       return "guess";
+    case FrameSource::kStitched:
+      return "stitched";
   }
   return "";
 }
@@ -30,6 +32,8 @@ absl::string_view StackStateName(StackState state) {
       return "truncated";
     case StackState::kUnknown:
       return "unknown";
+    case StackState::kStitched:
+      return "stitched";
   }
   return "";
 }
@@ -44,8 +48,14 @@ absl::string_view StackReasonName(StackReason reason) {
       return "lbr_full";
     case StackReason::kLbrBaseUnknown:
       return "lbr_base_unknown";
-    case StackReason::kFramesBelowStart:
-      return "frames_below_start";
+    case StackReason::kLbrForeign:
+      return "lbr_foreign";
+    case StackReason::kCallsDoNotChain:
+      return "calls_do_not_chain";
+    case StackReason::kAmbiguous:
+      return "ambiguous";
+    case StackReason::kCallersVary:
+      return "callers_vary";
     case StackReason::kStackCopyEnded:
       return "stack_copy_ended";
     case StackReason::kNoUnwindInfo:

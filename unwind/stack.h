@@ -17,7 +17,8 @@ enum class FrameSource : uint8_t {
   kKernelDeferred,  // frame pointers, walked by the kernel on the way back to user mode
   kDwarf,           // call frame information over the copied stack
   kFramePointer,    // frame pointers, walked by the kernel at the sample
-  kGuess,  // over the copied stack, above code without call frame information: may be wrong
+  kGuess,     // over the copied stack, above code without call frame information: may be wrong
+  kStitched,  // a call that an earlier window of the hardware held, and this one no longer does
 };
 absl::string_view FrameSourceName(FrameSource source);
 
@@ -32,16 +33,23 @@ enum class StackState : uint8_t {
   kComplete,   // reaches the thread's start
   kTruncated,  // known to lack its older frames; the reason says why
   kUnknown,    // may or may not reach the thread's start; the reason says why
+  // Reaches the thread's start by calls that are inferred from earlier windows. With no reason it
+  // is sure; else the reason says what the doubt is.
+  kStitched,
 };
+inline constexpr size_t kStackStates = 4;
 absl::string_view StackStateName(StackState state);
 
-// Why a stack is not known to be complete.
+// Why a stack is not known to be complete, or not sure.
 enum class StackReason : uint8_t {
   kNone,
   kLbrEmpty,           // the branch stack held no entry
   kLbrFull,            // every LBR slot is taken: older frames fell out
   kLbrBaseUnknown,     // the window has room left, but its oldest frame is not a thread's start
-  kFramesBelowStart,   // frames older than the thread's start: left by another program
+  kLbrForeign,         // what the branch stack holds is not this process's, or no calls
+  kCallsDoNotChain,    // a call does not follow from the one before: a long jump, another stack
+  kAmbiguous,          // recursion: earlier windows can be continued in several ways
+  kCallersVary,        // stitched through a function that may have been called from elsewhere
   kStackCopyEnded,     // the copied stack ended before the thread's start
   kNoUnwindInfo,       // a frame's code has no call frame information
   kNoBinary,           // the file behind a frame could not be read
@@ -60,5 +68,11 @@ struct Verdict {
   StackReason reason = StackReason::kNone;
   bool operator==(const Verdict&) const = default;
 };
+
+// Whether a stack is known to reach its thread's start, with no doubt about a frame of it.
+constexpr bool IsWhole(const Verdict& verdict) {
+  return verdict.state == StackState::kComplete ||
+         (verdict.state == StackState::kStitched && verdict.reason == StackReason::kNone);
+}
 
 }  // namespace lbrd::unwind

@@ -3,9 +3,9 @@
 #include <asm/perf_regs.h>
 #include <elf.h>
 
-#include <optional>
+#include <algorithm>
 
-#include "unwind/lbr_window.h"
+#include "unwind/fusion.h"
 
 namespace lbrd::unwind {
 namespace {
@@ -15,10 +15,6 @@ struct ChainParts {
   std::span<const uint64_t> user;
   std::optional<uint64_t> cookie;
 };
-
-void AddFrame(uint64_t ip, FrameSource source, bool return_address, ResolvedStack* out) {
-  out->frames.push_back({ip, return_address && ip != 0 ? ip - 1 : ip, source});
-}
 
 // Kernel frames go straight to `out`; the user part is returned as a span of the chain.
 ChainParts SplitChain(std::span<const uint64_t> chain, uint16_t cpumode, ResolvedStack* out) {
@@ -38,7 +34,7 @@ ChainParts SplitChain(std::span<const uint64_t> chain, uint16_t cpumode, Resolve
       continue;
     }
     if (context == static_cast<uint64_t>(PERF_CONTEXT_KERNEL)) {
-      AddFrame(chain[i], FrameSource::kKernel, !first_kernel, out);
+      out->Add(chain[i], FrameSource::kKernel, !first_kernel);
       first_kernel = false;
     } else if (context == static_cast<uint64_t>(PERF_CONTEXT_USER)) {
       size_t end = i;
@@ -50,6 +46,8 @@ ChainParts SplitChain(std::span<const uint64_t> chain, uint16_t cpumode, Resolve
   }
   return parts;
 }
+
+bool IsLbr(const ResolvedFrame& frame) { return frame.source == FrameSource::kLbr; }
 
 }  // namespace
 
@@ -63,8 +61,8 @@ void ResolvedStack::Clear() {
 bool StackResolver::AddUserChain(std::span<const uint64_t> user, FrameSource source,
                                  const Process& process, ResolvedStack* out) {
   if (user.empty()) return false;
-  AddFrame(user[0], FrameSource::kSampledIp, false, out);
-  for (const uint64_t ip : user.subspan(1)) AddFrame(ip, source, true, out);
+  out->Add(user[0], FrameSource::kSampledIp, false);
+  for (const uint64_t ip : user.subspan(1)) out->Add(ip, source, true);
   // A walk of frame pointers ends anywhere; only the thread's start, if reached, proves its end.
   const ResolvedFrame& oldest = out->frames.back();
   out->verdict = fast_.IsThreadStart(process.space, oldest.look_up)
@@ -81,8 +79,7 @@ void StackResolver::UnwindCopy(const pmu::SampleRecord& sample, const Process& p
   if (verdict.has_value()) {
     out->verdict = *verdict;
     for (const UnwoundFrame& frame : unwound_) {
-      AddFrame(frame.ip, frame.guess ? FrameSource::kGuess : FrameSource::kDwarf, !frame.exact,
-               out);
+      out->Add(frame.ip, frame.guess ? FrameSource::kGuess : FrameSource::kDwarf, !frame.exact);
     }
     return;
   }
@@ -93,19 +90,107 @@ void StackResolver::UnwindCopy(const pmu::SampleRecord& sample, const Process& p
   bool interrupted = false;
   for (const uint64_t ip : ips_) {
     const bool trampoline = fast_.IsSignalTrampoline(process.space, ip);
-    AddFrame(ip, FrameSource::kDwarf, !trampoline && !interrupted, out);
+    out->Add(ip, FrameSource::kDwarf, !trampoline && !interrupted);
     interrupted = trampoline;
   }
 }
 
+void StackResolver::FuseCopy(const pmu::SampleRecord& sample, const Process& process, size_t first,
+                             TaskHistory* history, ResolvedStack* out) {
+  lbr_frames_.assign(out->frames.begin() + static_cast<ptrdiff_t>(first), out->frames.end());
+  const Verdict by_lbr = out->verdict;
+  out->frames.resize(first);
+  UnwindCopy(sample, process, out);
+  const size_t unwound = out->frames.size() - first;
+  const size_t both = std::min(unwound, lbr_frames_.size());
+  size_t equal = 0;
+  while (equal < both && ReturnsFrom(lbr_frames_[equal], out->frames[first + equal].ip)) ++equal;
+  if (equal < both) {
+    // Memory is what the thread will return by. But a guess about it is less than a record.
+    lbr_.Refute(history);
+    if (out->frames[first + equal].source != FrameSource::kGuess) return;
+    out->frames.resize(first + equal);
+  }
+  if (out->verdict.state == StackState::kComplete || lbr_frames_.size() < unwound) return;
+  out->frames.insert(out->frames.end(), lbr_frames_.begin() + static_cast<ptrdiff_t>(equal),
+                     lbr_frames_.end());
+  if (lbr_frames_.size() > equal || IsWhole(by_lbr)) out->verdict = by_lbr;
+}
+
+void StackResolver::FuseReturns(std::span<const uint64_t> returns, FrameSource source,
+                                const Process& process, size_t first, TaskHistory* history,
+                                ResolvedStack* out) {
+  const auto calls = std::span(out->frames).subspan(first);
+  const size_t held =
+      static_cast<size_t>(std::find_if_not(calls.begin(), calls.end(), IsLbr) - calls.begin());
+  // The walk ends where it leaves code: what it took for frames there is something else.
+  size_t good = 0;
+  while (good < returns.size() && returns[good] != 0 &&
+         process.space.Find(returns[good] - 1) != nullptr) {
+    ++good;
+  }
+  returns = returns.first(good);
+  if (returns.empty()) return;
+  const bool to_start = fast_.IsThreadStart(process.space, returns.back() - 1);
+  if (held == 0) {
+    // Nothing to hold the walk against but where it ends.
+    if (!to_start) return;
+    for (const uint64_t ip : returns) out->Add(ip, source, true);
+    out->verdict = {StackState::kComplete, StackReason::kNone};
+    return;
+  }
+  const std::optional<bool> has_frame = fast_.HasFrame(process.space, out->frames[first - 1].ip);
+  std::optional<size_t> missed;
+  if (has_frame.has_value()) missed = *has_frame ? 0 : 1;
+  const std::optional<size_t> overlap = FindOverlap(calls.first(held), returns, missed);
+  if (!overlap.has_value() || *overlap == returns.size()) return;
+  const std::span<const uint64_t> rest = returns.subspan(*overlap);
+  if (!to_start && held < calls.size()) {
+    const auto stitched = calls.subspan(held);
+    size_t equal = 0;
+    const size_t both = std::min(stitched.size(), rest.size());
+    while (equal < both && ReturnsFrom(stitched[equal], rest[equal])) ++equal;
+    if (equal == both && stitched.size() >= rest.size()) return;  // confirmed as far as it goes
+    if (equal < both) lbr_.Refute(history);
+  }
+  out->frames.resize(first + held);
+  for (const uint64_t ip : rest) out->Add(ip, source, true);
+  out->verdict = to_start ? Verdict{StackState::kComplete, StackReason::kNone}
+                          : Verdict{StackState::kUnknown, StackReason::kFramePointersOnly};
+}
+
+void StackResolver::ResolveLbr(const pmu::SampleRecord& sample, const ResolveOptions& options,
+                               const Process& process, std::optional<uint64_t> user_ip,
+                               std::span<const uint64_t> user_chain, TaskHistory* history,
+                               ResolvedStack* out) {
+  if (user_ip.has_value()) out->Add(*user_ip, FrameSource::kSampledIp, false);
+  const size_t first = out->frames.size();
+  lbr_.Resolve(process.space,
+               {.window = sample.branch_stack,
+                .depth = options.lbr_depth,
+                .user_ip = user_ip,
+                .in_kernel = sample.cpumode == PERF_RECORD_MISC_KERNEL,
+                .time_ns = sample.who.time},
+               history, out);
+  if (user_ip.has_value() && options.machine == EM_X86_64) {
+    if (!sample.user_stack.empty() && sample.user_regs.abi == PERF_SAMPLE_REGS_ABI_64) {
+      FuseCopy(sample, process, first, history, out);
+    } else if (out->verdict.state != StackState::kComplete &&
+               out->verdict.reason != StackReason::kCallsDoNotChain && user_chain.size() > 1) {
+      FuseReturns(user_chain.subspan(1), FrameSource::kFramePointer, process, first, history, out);
+    }
+  }
+  lbr_.Remember(history);
+}
+
 void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOptions& options,
-                            const Process& process, ResolvedStack* out) {
+                            const Process& process, ResolvedStack* out, TaskHistory* history) {
   out->Clear();
   const bool in_kernel = sample.cpumode == PERF_RECORD_MISC_KERNEL;
   const bool in_user = sample.cpumode == PERF_RECORD_MISC_USER;
   const ChainParts chain = SplitChain(sample.callchain, sample.cpumode, out);
   if (in_kernel && sample.has_ip && out->frames.empty()) {
-    AddFrame(sample.ip, FrameSource::kKernel, false, out);
+    out->Add(sample.ip, FrameSource::kKernel, false);
   }
 
   // Where user mode was: the IP itself, else its registers, else what the chain says of it.
@@ -122,26 +207,23 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
   out->has_user = user_ip.has_value() || chain.cookie.has_value();
 
   if (options.lbr_call_stack && sample.has_branch_stack) {
-    const std::span<const pmu::Branch> branches = sample.branch_stack.branches;
-    if (user_ip.has_value()) {
-      AddFrame(*user_ip, FrameSource::kSampledIp, false, out);
-    } else if (branches.empty() && !has_registers && sample.user_regs.mask != 0) {
+    if (!user_ip.has_value() && sample.branch_stack.branches.empty() && !has_registers &&
+        sample.user_regs.mask != 0) {
       // User registers were asked for and there are none: a kernel thread, whose chain is all.
       out->verdict = {StackState::kComplete, StackReason::kNone};
       return;
     }
     out->has_user = true;
-    for (const pmu::Branch& branch : branches) {
-      AddFrame(branch.from, FrameSource::kLbr, false, out);
+    ResolveLbr(sample, options, process, user_ip, chain.user, history, out);
+    if (chain.cookie.has_value() && out->verdict.state != StackState::kComplete) {
+      out->deferred = true;
+      out->cookie = *chain.cookie;
     }
-    out->verdict = JudgeLbrWindow(sample.branch_stack, options.lbr_depth, [&](uint64_t address) {
-      return fast_.IsThreadStart(process.space, address);
-    });
     return;
   }
 
   if (!sample.user_stack.empty() && has_registers && user_ip.has_value()) {
-    AddFrame(*user_ip, FrameSource::kSampledIp, false, out);
+    out->Add(*user_ip, FrameSource::kSampledIp, false);
     if (!x86 || sample.user_regs.abi != PERF_SAMPLE_REGS_ABI_64) {
       out->verdict = {StackState::kTruncated, StackReason::kUnsupportedArch};
       return;
@@ -154,13 +236,13 @@ void StackResolver::Resolve(const pmu::SampleRecord& sample, const ResolveOption
     out->deferred = true;
     out->cookie = *chain.cookie;
     // All there is if the answer never comes.
-    if (user_ip.has_value()) AddFrame(*user_ip, FrameSource::kSampledIp, false, out);
+    if (user_ip.has_value()) out->Add(*user_ip, FrameSource::kSampledIp, false);
     out->verdict = {StackState::kUnknown, StackReason::kDeferredMissing};
     return;
   }
   if (AddUserChain(chain.user, FrameSource::kFramePointer, process, out)) return;
   if (user_ip.has_value()) {
-    AddFrame(*user_ip, FrameSource::kSampledIp, false, out);
+    out->Add(*user_ip, FrameSource::kSampledIp, false);
     out->verdict = {StackState::kUnknown, StackReason::kNoUserStack};
     return;
   }
@@ -173,6 +255,12 @@ void StackResolver::CompleteDeferred(std::span<const uint64_t> ips, const Proces
                                      ResolvedStack* out) {
   out->deferred = false;
   if (ips.empty()) return DeferredMissing(out);
+  const auto lbr = std::find_if(out->frames.begin(), out->frames.end(), IsLbr);
+  if (lbr != out->frames.end()) {
+    FuseReturns(ips.subspan(1), FrameSource::kKernelDeferred, process,
+                static_cast<size_t>(lbr - out->frames.begin()), /*history=*/nullptr, out);
+    return;
+  }
   if (!out->frames.empty() && out->frames.back().source == FrameSource::kSampledIp) {
     out->frames.pop_back();  // the answer begins with it
   }
@@ -181,6 +269,8 @@ void StackResolver::CompleteDeferred(std::span<const uint64_t> ips, const Proces
 
 void StackResolver::DeferredMissing(ResolvedStack* out) {
   out->deferred = false;
+  // The LBR's frames are there all the same, with a verdict of their own.
+  if (std::any_of(out->frames.begin(), out->frames.end(), IsLbr)) return;
   out->verdict = {StackState::kUnknown, StackReason::kDeferredMissing};
 }
 
