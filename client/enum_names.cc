@@ -18,6 +18,10 @@ absl::string_view FrameSourceName(v1::FrameSource source) {
       return "dwarf";
     case v1::FRAME_SOURCE_FRAME_POINTER:
       return "frame_pointer";
+    case v1::FRAME_SOURCE_GUESS:
+      return "guess";
+    case v1::FRAME_SOURCE_STITCHED:
+      return "stitched";
     default:
       return "unknown";
   }
@@ -29,6 +33,8 @@ absl::string_view StackStateName(v1::StackState state) {
       return "complete";
     case v1::STACK_STATE_TRUNCATED:
       return "truncated";
+    case v1::STACK_STATE_STITCHED:
+      return "stitched";
     default:
       return "unknown";
   }
@@ -47,6 +53,12 @@ absl::string_view StackModeName(v1::StackMode mode) {
     default:
       return "unknown";
   }
+}
+
+bool IsWhole(const v1::Verdict& verdict) {
+  return verdict.state() == v1::STACK_STATE_COMPLETE ||
+         (verdict.state() == v1::STACK_STATE_STITCHED &&
+          verdict.confidence() == v1::CONFIDENCE_HIGH);
 }
 
 std::string VerdictText(const v1::Verdict& verdict) {

@@ -27,6 +27,7 @@ FlameKind KindOf(v1::FrameSource source) {
     case v1::FRAME_SOURCE_SAMPLED_IP:
       return FlameKind::kSampledIp;
     case v1::FRAME_SOURCE_LBR:
+    case v1::FRAME_SOURCE_STITCHED:
       return FlameKind::kLbr;
     case v1::FRAME_SOURCE_KERNEL_DEFERRED:
       return FlameKind::kKernelDeferred;
@@ -71,7 +72,7 @@ class Merger {
     uint32_t at = Descend(0, process);
     Count(at, FlameKind::kProcess, value, samples);
 
-    if (stack.verdict().state() == v1::STACK_STATE_COMPLETE) {
+    if (IsWhole(stack.verdict())) {
       tree.complete_samples += samples;
     } else {
       const std::string text = absl::StrCat("[", VerdictText(stack.verdict()), "]");

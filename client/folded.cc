@@ -27,7 +27,7 @@ absl::StatusOr<std::string> RenderFolded(const ProfileIndex& index, uint32_t eve
     if (entry.event() != event || index.Value(entry) == 0) continue;
     std::string line = Field(ProcessName(index.thread(entry.thread_id())));
     const v1::Stack& stack = index.stack(entry.stack_id());
-    if (stack.verdict().state() != v1::STACK_STATE_COMPLETE) {
+    if (!IsWhole(stack.verdict())) {
       absl::StrAppend(&line, ";[", Field(VerdictText(stack.verdict())), "]");
     }
     for (int i = stack.frame_ids_size() - 1; i >= 0; --i) {

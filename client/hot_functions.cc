@@ -185,7 +185,7 @@ absl::StatusOr<HotFunctionList> HotFunctions(const ProfileIndex& index,
   for (const auto& [stack_id, counts] : by_stack) {
     const v1::Stack& stack = index.stack(stack_id);
     sums.AddStack(stack, counts);
-    if (stack.verdict().state() != v1::STACK_STATE_COMPLETE) {
+    if (!IsWhole(stack.verdict())) {
       list.incomplete_samples += counts.samples;
     }
   }

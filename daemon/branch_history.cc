@@ -1,6 +1,7 @@
 #include "daemon/branch_history.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 namespace lbrd::daemon {
@@ -8,22 +9,59 @@ namespace {
 
 constexpr uint64_t kEndOfUserSpace = uint64_t{1} << 47;
 
+std::atomic<size_t> all_deep_bytes{0};
+
+size_t BytesOf(size_t calls) { return calls * sizeof(unwind::Call); }
+
+// False: there is no room.
+bool TakeDeepBytes(size_t bytes) {
+  if (all_deep_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes <=
+      BranchHistory::kMaxDeepBytes) {
+    return true;
+  }
+  all_deep_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+  return false;
+}
+
 }  // namespace
 
-void BranchHistory::Store(uint64_t time_ns, std::span<const pmu::Branch> calls) {
+BranchHistory::Deep::~Deep() {
+  all_deep_bytes.fetch_sub(BytesOf(calls.size()), std::memory_order_relaxed);
+}
+
+size_t BranchHistory::deep_bytes() { return all_deep_bytes.load(std::memory_order_relaxed); }
+
+void BranchHistory::Clear() {
+  deep_.reset();
   count_ = 0;
+  top_of_stack_ = -1;
+  truncated_ = reaches_start_ = false;
+}
+
+void BranchHistory::Store(uint64_t time_ns, std::span<const unwind::Call> calls, bool reaches_start,
+                          std::optional<uint32_t> top_of_stack) {
+  Clear();
   time_ns_ = time_ns;
-  truncated_ = calls.size() > kMaxCalls;
-  const size_t kept = std::min(calls.size(), kMaxCalls);
+  const bool fits = std::all_of(calls.begin(), calls.end(), [](const unwind::Call& call) {
+    return call.from < kEndOfUserSpace && call.to < kEndOfUserSpace;
+  });
+  if (!fits) return;
+  size_t kept = std::min(calls.size(), kMaxCalls);
+  if (kept > kInlineCalls && !TakeDeepBytes(BytesOf(kept - kInlineCalls))) kept = kInlineCalls;
+  if (kept > kInlineCalls) {
+    deep_ = std::make_shared<const Deep>(calls.subspan(kInlineCalls, kept - kInlineCalls));
+  }
   uint8_t* out = bytes_.data();
-  for (const pmu::Branch& call : calls.first(kept)) {
-    if (call.from >= kEndOfUserSpace || call.to >= kEndOfUserSpace) return;
-    for (const uint64_t address : {uint64_t{call.from}, uint64_t{call.to}}) {
+  for (const unwind::Call& call : calls.first(std::min(kept, kInlineCalls))) {
+    for (const uint64_t address : {call.from, call.to}) {
       std::memcpy(out, &address, kAddressBytes);  // little-endian: the low bytes come first
       out += kAddressBytes;
     }
   }
-  count_ = static_cast<uint8_t>(kept);
+  count_ = static_cast<uint16_t>(kept);
+  truncated_ = kept < calls.size();
+  reaches_start_ = reaches_start && !truncated_;
+  if (top_of_stack.has_value()) top_of_stack_ = static_cast<int8_t>(*top_of_stack);
 }
 
 uint64_t BranchHistory::Load(size_t address) const {

@@ -5,48 +5,75 @@
 // unless a program asks for more (5-level paging). A stack with an address beyond is not kept: the
 // history is then empty, which means unknown.
 //
-// Bounds: kMaxCalls calls, 776 bytes. Of a deeper stack the calls nearest the leaf are kept, and
+// Bounds: kInlineCalls calls, 776 bytes, stand here. Those of a deeper stack stand in a block of
+// their own, 16 bytes a call, immutable and shared by copies; all such blocks together hold at most
+// kMaxDeepBytes. Beyond that, and beyond kMaxCalls, the calls nearest the leaf are kept, and
 // truncated() says so.
-// Thread rules: one owner at a time.
+// Thread rules: one owner at a time; the blocks' account is shared by all.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
+#include <vector>
 
-#include "pmu/record.h"
+#include "unwind/call_history.h"
 
 namespace lbrd::daemon {
 
 class BranchHistory {
  public:
-  static constexpr size_t kMaxCalls = 64;
+  static constexpr size_t kInlineCalls = 64;
+  static constexpr size_t kMaxCalls = 1024;
+  static constexpr size_t kMaxDeepBytes = size_t{64} << 20;
 
-  // Replaces what is kept by `calls`, leaf first, of a sample at `time_ns`.
-  void Store(uint64_t time_ns, std::span<const pmu::Branch> calls);
+  // Replaces what is kept by `calls`, leaf first, of a sample at `time_ns`. `reaches_start`: the
+  // oldest is the thread's start's.
+  void Store(uint64_t time_ns, std::span<const unwind::Call> calls, bool reaches_start = false,
+             std::optional<uint32_t> top_of_stack = std::nullopt);
   // Unknown from here on.
-  void Clear() {
-    count_ = 0;
-    truncated_ = false;
-  }
+  void Clear();
 
   bool empty() const { return count_ == 0; }
   bool truncated() const { return truncated_; }
+  bool reaches_start() const { return reaches_start_; }
+  std::optional<uint32_t> top_of_stack() const {
+    return top_of_stack_ < 0 ? std::nullopt : std::optional<uint32_t>(top_of_stack_);
+  }
   uint64_t time_ns() const { return time_ns_; }
   size_t size() const { return count_; }
-  uint64_t from(size_t call) const { return Load(2 * call); }
-  uint64_t to(size_t call) const { return Load(2 * call + 1); }
+  uint64_t from(size_t call) const {
+    return call < kInlineCalls ? Load(2 * call) : deep_->calls[call - kInlineCalls].from;
+  }
+  uint64_t to(size_t call) const {
+    return call < kInlineCalls ? Load(2 * call + 1) : deep_->calls[call - kInlineCalls].to;
+  }
+
+  // Of all histories there are.
+  static size_t deep_bytes();
 
  private:
+  struct Deep {
+    explicit Deep(std::span<const unwind::Call> deep) : calls(deep.begin(), deep.end()) {}
+    Deep(const Deep&) = delete;
+    Deep& operator=(const Deep&) = delete;
+    ~Deep();
+    const std::vector<unwind::Call> calls;
+  };
   static constexpr size_t kAddressBytes = 6;
   uint64_t Load(size_t address) const;
 
   uint64_t time_ns_ = 0;
-  uint8_t count_ = 0;
+  std::shared_ptr<const Deep> deep_;  // the calls from kInlineCalls on; nullptr: there are none
+  uint16_t count_ = 0;
+  int8_t top_of_stack_ = -1;  // the hardware has at most 64 entries; -1: not known
   bool truncated_ = false;
+  bool reaches_start_ = false;
   // Addresses from, to, from, to ...; not initialized: what lies beyond count_ is never read.
-  std::array<uint8_t, 2 * kMaxCalls * kAddressBytes> bytes_;
+  std::array<uint8_t, 2 * kInlineCalls * kAddressBytes> bytes_;
 };
 
 }  // namespace lbrd::daemon

@@ -165,6 +165,9 @@ PipelineStats Pipeline::stats() const {
                       .side_band_dropped = side_band_dropped_};
   for (const std::unique_ptr<Worker>& worker : workers_) {
     stats.undecodable_samples += worker->undecodable_samples();
+    for (size_t i = 0; i < unwind::kWindowFindings; ++i) {
+      stats.lbr_windows[i] += worker->lbr_windows(static_cast<unwind::WindowFinding>(i));
+    }
   }
   return stats;
 }

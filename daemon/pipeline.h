@@ -10,6 +10,7 @@
 // Thread rules: Start() and Join() by the owner; the rest from any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,7 @@ struct PipelineStats {
   uint64_t dropped_queue_full = 0;
   uint64_t undecodable_samples = 0;
   uint64_t side_band_dropped = 0;
+  std::array<uint64_t, unwind::kWindowFindings> lbr_windows{};  // by WindowFinding
 };
 
 class Pipeline {

@@ -20,7 +20,7 @@ bool ProfileTable::Add(const Sample& sample) {
   ++by_verdict_[static_cast<size_t>(verdict.state)][static_cast<size_t>(verdict.reason)];
   if (sample.stack->has_user) {
     ++user_samples_;
-    if (verdict.state == unwind::StackState::kComplete) ++user_samples_complete_;
+    if (unwind::IsWhole(verdict)) ++user_samples_complete_;
     // The oldest frame is a user frame unless nothing of the user part is known.
     if (!sample.stack->frames.empty() &&
         sample.stack->frames.back()->source != unwind::FrameSource::kKernel) {

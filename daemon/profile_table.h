@@ -57,8 +57,8 @@ class ProfileTable {
   uint64_t last_time_ns_ = 0;
   uint64_t user_samples_ = 0;
   uint64_t user_samples_complete_ = 0;
-  std::array<std::array<uint64_t, 32>, 3> by_verdict_{};
-  std::array<uint64_t, 8> by_source_{};
+  std::array<std::array<uint64_t, 32>, unwind::kStackStates> by_verdict_{};
+  std::array<uint64_t, 16> by_source_{};
 };
 
 }  // namespace lbrd::daemon

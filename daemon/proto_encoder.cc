@@ -25,6 +25,8 @@ v1::FrameSource ProtoSource(unwind::FrameSource source) {
       return v1::FRAME_SOURCE_FRAME_POINTER;
     case unwind::FrameSource::kGuess:
       return v1::FRAME_SOURCE_GUESS;
+    case unwind::FrameSource::kStitched:
+      return v1::FRAME_SOURCE_STITCHED;
   }
   return v1::FRAME_SOURCE_UNSPECIFIED;
 }
@@ -37,6 +39,8 @@ v1::StackState ProtoState(unwind::StackState state) {
       return v1::STACK_STATE_TRUNCATED;
     case unwind::StackState::kUnknown:
       return v1::STACK_STATE_UNKNOWN;
+    case unwind::StackState::kStitched:
+      return v1::STACK_STATE_STITCHED;
   }
   return v1::STACK_STATE_UNSPECIFIED;
 }
@@ -111,6 +115,10 @@ void DefinitionEncoder::AddStack(const StackInfo& stack, v1::Definitions* out) {
   encoded->mutable_verdict()->set_state(ProtoState(stack.verdict.state));
   const absl::string_view reason = unwind::StackReasonName(stack.verdict.reason);
   encoded->mutable_verdict()->set_reason(std::string(reason));
+  if (stack.verdict.state == unwind::StackState::kStitched) {
+    encoded->mutable_verdict()->set_confidence(unwind::IsWhole(stack.verdict) ? v1::CONFIDENCE_HIGH
+                                                                              : v1::CONFIDENCE_LOW);
+  }
 }
 
 void DefinitionEncoder::AddThread(const ThreadInfo& thread, v1::Definitions* out) {

@@ -186,7 +186,7 @@ void Session::DescribeStats(v1::SessionStats* out) const {
     told->set_from_ns(gap.from_ns);
     told->set_to_ns(gap.to_ns);
   }
-  for (int state = 0; state < 3; ++state) {
+  for (int state = 0; state < static_cast<int>(unwind::kStackStates); ++state) {
     for (int reason = 0; reason < 32; ++reason) {
       const auto state_enum = static_cast<unwind::StackState>(state);
       const auto reason_enum = static_cast<unwind::StackReason>(reason);
@@ -195,10 +195,14 @@ void Session::DescribeStats(v1::SessionStats* out) const {
                profile_.by_verdict(state_enum, reason_enum), out->mutable_stacks_by_verdict());
     }
   }
-  for (int source = 0; source < 8; ++source) {
+  for (int source = 0; source < 16; ++source) {
     const auto source_enum = static_cast<unwind::FrameSource>(source);
     SetCount(std::string(unwind::FrameSourceName(source_enum)), profile_.by_source(source_enum),
              out->mutable_stacks_by_source());
+  }
+  for (size_t i = 0; i < unwind::kWindowFindings; ++i) {
+    SetCount(std::string(unwind::WindowFindingName(static_cast<unwind::WindowFinding>(i))),
+             stats.lbr_windows[i], out->mutable_lbr_windows());
   }
   out->set_user_samples(profile_.user_samples());
   out->set_user_samples_complete(profile_.user_samples_complete());

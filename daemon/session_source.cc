@@ -321,7 +321,10 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
     pmu::IsBreakpointName(spec.event()) ? spec.set_period(1)
                                         : spec.set_frequency_hz(pmu::kDefaultFrequencyHz);
   }
-  if (spec.stack_copy_bytes() == 0) spec.set_stack_copy_bytes(pmu::kDefaultStackCopyBytes);
+  // Beside the LBR a copy is taken only if it is asked for.
+  if (spec.stack_copy_bytes() == 0 && spec.stack_mode() != v1::STACK_MODE_LBR) {
+    spec.set_stack_copy_bytes(pmu::kDefaultStackCopyBytes);
+  }
   if (spec.stack_copy_bytes() > pmu::kMaxStackCopyBytes || spec.stack_copy_bytes() % 8 != 0) {
     return absl::InvalidArgumentError(absl::StrCat("stack_copy_bytes: ", spec.stack_copy_bytes(),
                                                    " is not a multiple of 8 up to ",

@@ -97,7 +97,7 @@ void SessionTasks::Apply(const pmu::CommRecord& record) {
   SetComm(record.tid, UINT64_MAX, record.comm, record.exec);
 }
 
-void SessionTasks::Apply(const pmu::SampleRecord& sample, bool lbr_call_stack) {
+void SessionTasks::Apply(const pmu::SampleRecord& sample) {
   // The idle tasks share tid 0, and have no history.
   if (table_ == nullptr || sample.who.tid <= 0) return;
   RcuReadLock rcu;
@@ -107,10 +107,33 @@ void SessionTasks::Apply(const pmu::SampleRecord& sample, bool lbr_call_stack) {
     return;
   }
   if (sample.cgroup != 0) context->cgroup.store(sample.cgroup, std::memory_order_relaxed);
-  if (!lbr_call_stack || sample.branch_stack.branches.empty()) return;
-  BranchHistory history;
-  history.Store(sample.who.time, sample.branch_stack.branches);
-  if (!history.empty()) context->set_history(history);
+}
+
+bool SessionTasks::LoadHistory(const pmu::SampleId& who, unwind::CallHistory* history) {
+  *history = {.calls = std::move(history->calls)};
+  history->calls.clear();
+  if (table_ == nullptr || who.tid <= 0) return false;
+  BranchHistory kept;
+  {
+    RcuReadLock rcu;
+    const TaskContext* context = table_->Find(rcu, who.tid, who.time);
+    if (context == nullptr) return false;
+    kept = context->history();
+  }
+  for (size_t i = 0; i < kept.size(); ++i) history->calls.push_back({kept.from(i), kept.to(i)});
+  history->reaches_start = kept.reaches_start();
+  history->top_of_stack = kept.top_of_stack();
+  history->time_ns = kept.time_ns();
+  return !kept.empty();
+}
+
+void SessionTasks::StoreHistory(const pmu::SampleId& who, const unwind::CallHistory& history) {
+  if (table_ == nullptr || who.tid <= 0) return;
+  BranchHistory kept;
+  kept.Store(history.time_ns, history.calls, history.reaches_start, history.top_of_stack);
+  RcuReadLock rcu;
+  TaskContext* context = table_->Find(rcu, who.tid, who.time);
+  if (context != nullptr) context->set_history(kept);
 }
 
 // False: it has no context.

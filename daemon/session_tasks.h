@@ -23,6 +23,7 @@
 #include "absl/synchronization/mutex.h"
 #include "daemon/task_table.h"
 #include "pmu/record.h"
+#include "unwind/call_history.h"
 
 namespace lbrd::daemon {
 
@@ -56,8 +57,12 @@ class SessionTasks {
 
   void Apply(const pmu::TaskRecord& record);
   void Apply(const pmu::CommRecord& record);
-  // Looks the sample's context up, and keeps its window of an LBR in call-stack mode there.
-  void Apply(const pmu::SampleRecord& sample, bool lbr_call_stack);
+  // Looks the sample's context up; counts it if there is none.
+  void Apply(const pmu::SampleRecord& sample);
+  // The history of the thread that a sample is of. False: it has none.
+  bool LoadHistory(const pmu::SampleId& who, unwind::CallHistory* history);
+  // Replaces it, unless it is later than this one. A thread without a context keeps none.
+  void StoreHistory(const pmu::SampleId& who, const unwind::CallHistory& history);
 
  private:
   struct Follow {

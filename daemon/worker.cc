@@ -11,6 +11,18 @@ constexpr pmu::RecordFormat kMadeHereFormat{};
 // Samples that are handed on together.
 constexpr size_t kDeliverSamples = 256;
 
+// The history of the thread that a sample is of.
+class HistoryOfSample : public unwind::TaskHistory {
+ public:
+  HistoryOfSample(SessionTasks* tasks, const pmu::SampleId& who) : tasks_(*tasks), who_(who) {}
+  bool Load(unwind::CallHistory* history) override { return tasks_.LoadHistory(who_, history); }
+  void Store(const unwind::CallHistory& history) override { tasks_.StoreHistory(who_, history); }
+
+ private:
+  SessionTasks& tasks_;
+  const pmu::SampleId& who_;
+};
+
 }  // namespace
 
 Worker::Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
@@ -62,7 +74,7 @@ void Worker::HandleRecord(const perf_event_header* header, uint32_t event) {
 void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event) {
   const WorkerEvent& how = events_[event];
   now_ns_ = std::max(now_ns_, record.who.time);
-  if (tasks_ != nullptr) tasks_->Apply(record, how.resolve.lbr_call_stack);
+  if (tasks_ != nullptr) tasks_->Apply(record);
   const unwind::Process& process = processes_.Get(record.who.pid);
   current_.time_ns = record.who.time;
   current_.weight = record.period != 0 ? record.period : std::max<uint64_t>(how.fixed_period, 1);
@@ -70,7 +82,12 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event) {
   current_.event = event;
   current_.pid = record.who.pid;
   current_.tid = record.who.tid;
-  resolver_.Resolve(record, how.resolve, process, &current_.stack);
+  if (tasks_ != nullptr) {
+    HistoryOfSample history(tasks_, record.who);
+    resolver_.Resolve(record, how.resolve, process, &current_.stack, &history);
+  } else {
+    resolver_.Resolve(record, how.resolve, process, &current_.stack);
+  }
   if (current_.stack.deferred) {
     const std::vector<uint64_t>* user = deferred_.LastAnswer(current_.tid, current_.stack.cookie);
     if (user == nullptr) {
@@ -111,6 +128,9 @@ void Worker::Finish(const PendingSample& sample, const unwind::Process& process)
 }
 
 void Worker::DeliverBatch() {
+  for (size_t i = 0; i < unwind::kWindowFindings; ++i) {
+    lbr_windows_[i].store(resolver_.lbr_counts().windows[i], std::memory_order_relaxed);
+  }
   if (finished_.empty()) return;
   sink_->Deliver(finished_);
   finished_.clear();

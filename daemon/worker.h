@@ -4,6 +4,7 @@
 // Thread rules: Run() is the worker's thread; everything else before or after it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -50,6 +51,10 @@ class Worker {
   void Run();
 
   uint64_t undecodable_samples() const { return undecodable_samples_; }
+  // Windows of the LBR in which this was found.
+  uint64_t lbr_windows(unwind::WindowFinding finding) const {
+    return lbr_windows_[static_cast<size_t>(finding)].load(std::memory_order_relaxed);
+  }
 
  private:
   void HandleRecord(const perf_event_header* header, uint32_t event);
@@ -72,6 +77,8 @@ class Worker {
   std::vector<Sample> finished_;
   uint64_t now_ns_ = 0;  // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
+  // The resolver's counts, as of the last batch.
+  std::array<std::atomic<uint64_t>, unwind::kWindowFindings> lbr_windows_{};
 };
 
 }  // namespace lbrd::daemon

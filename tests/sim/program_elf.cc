@@ -58,6 +58,23 @@ std::string EhFrame(const Program& program, ModuleKind module, uint64_t address)
   return frames;
 }
 
+// The call sites' instructions, all of kCallBytes. Within a module they are direct; else they go by
+// a pointer in memory, with prefixes that make up the length.
+void PutCalls(const Program& program, ModuleKind kind, std::string* image) {
+  for (const Function& function : program.functions()) {
+    if (function.module != kind) continue;
+    for (const CallSite& site : function.calls) {
+      const Function& callee = program.function(site.callee);
+      std::string code = site.tail ? "\x3e\xff\x64\x24\x08" : "\x3e\xff\x54\x24\x08";
+      if (callee.module == kind) {
+        code = site.tail ? "\xe9" : "\xe8";
+        PutWord(callee.offset - (function.offset + site.offset + kCallBytes), &code);
+      }
+      image->replace(function.offset + site.offset, kCallBytes, code);
+    }
+  }
+}
+
 }  // namespace
 
 std::string ProgramElf(const Program& program, ModuleKind kind) {
@@ -94,7 +111,9 @@ std::string ProgramElf(const Program& program, ModuleKind kind) {
   load.p_filesz = load.p_memsz = module.bytes;
   image.AddSegment(load);
   image.AddSegment(PT_NOTE, PF_R, note);
-  return image.Build();
+  std::string bytes = image.Build();
+  PutCalls(program, kind, &bytes);  // the file's offsets are its addresses
+  return bytes;
 }
 
 void ProgramFiles::Add(const Program& program) {

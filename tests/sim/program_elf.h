@@ -1,5 +1,5 @@
-// A simulated program's modules as ELF files: symbols, build ID and call frame information, no
-// code.
+// A simulated program's modules as ELF files: symbols, build ID and call frame information, and
+// of the code the calls and jumps.
 //
 // So what names and unwinds real programs does so with these. The rules are those of functions that
 // keep a frame pointer (user_stack.h); the functions that a task starts in have no caller.

@@ -7,10 +7,10 @@
 namespace lbrd::daemon {
 namespace {
 
-std::vector<pmu::Branch> Calls(size_t count) {
-  std::vector<pmu::Branch> calls;
+std::vector<unwind::Call> Calls(size_t count) {
+  std::vector<unwind::Call> calls;
   for (size_t i = 0; i < count; ++i) {
-    calls.push_back({.from = 0x7fff'1234'5678 - i, .to = 0x5555'0000'0000 + i, .flags = 0});
+    calls.push_back({.from = 0x7fff'1234'5678 - i, .to = 0x5555'0000'0000 + i});
   }
   return calls;
 }
@@ -21,7 +21,7 @@ TEST(BranchHistory, IsUnknownAtFirst) {
 }
 
 TEST(BranchHistory, KeepsEveryAddress) {
-  const std::vector<pmu::Branch> calls = Calls(BranchHistory::kMaxCalls);
+  const std::vector<unwind::Call> calls = Calls(BranchHistory::kMaxCalls);
   BranchHistory history;
   history.Store(7, calls);
   ASSERT_EQ(history.size(), calls.size());
@@ -33,8 +33,33 @@ TEST(BranchHistory, KeepsEveryAddress) {
   }
 }
 
+TEST(BranchHistory, ADeepStackStandsInABlockThatCopiesShare) {
+  const size_t before = BranchHistory::deep_bytes();
+  {
+    BranchHistory history;
+    history.Store(7, Calls(BranchHistory::kInlineCalls), /*reaches_start=*/true, 5);
+    EXPECT_EQ(BranchHistory::deep_bytes(), before);
+    EXPECT_TRUE(history.reaches_start());
+    EXPECT_EQ(history.top_of_stack(), 5u);
+    history.Store(8, Calls(BranchHistory::kInlineCalls + 10), /*reaches_start=*/true);
+    EXPECT_EQ(BranchHistory::deep_bytes(), before + 160);
+    const BranchHistory copy = history;
+    EXPECT_EQ(BranchHistory::deep_bytes(), before + 160);
+    EXPECT_EQ(copy.to(BranchHistory::kInlineCalls + 9),
+              0x5555'0000'0000 + BranchHistory::kInlineCalls + 9);
+    EXPECT_EQ(history.top_of_stack(), std::nullopt);
+  }
+  EXPECT_EQ(BranchHistory::deep_bytes(), before);
+}
+
+TEST(BranchHistory, WithoutItsBaseItDoesNotReachTheStart) {
+  BranchHistory history;
+  history.Store(7, Calls(BranchHistory::kMaxCalls + 1), /*reaches_start=*/true);
+  EXPECT_FALSE(history.reaches_start());
+}
+
 TEST(BranchHistory, KeepsTheCallsNearestTheLeaf) {
-  const std::vector<pmu::Branch> calls = Calls(BranchHistory::kMaxCalls + 3);
+  const std::vector<unwind::Call> calls = Calls(BranchHistory::kMaxCalls + 3);
   BranchHistory history;
   history.Store(7, calls);
   EXPECT_TRUE(history.truncated());
@@ -45,7 +70,7 @@ TEST(BranchHistory, KeepsTheCallsNearestTheLeaf) {
 TEST(BranchHistory, IsUnknownWhereAnAddressDoesNotFit) {
   BranchHistory history;
   history.Store(6, Calls(3));
-  std::vector<pmu::Branch> calls = Calls(3);
+  std::vector<unwind::Call> calls = Calls(3);
   calls[2].to = uint64_t{1} << 47;
   history.Store(7, calls);
   EXPECT_TRUE(history.empty());

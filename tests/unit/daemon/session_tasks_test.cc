@@ -219,38 +219,39 @@ TEST_F(SessionTasksTest, AMachineWithoutATableIsSampledAllTheSame) {
   ASSERT_TRUE(tasks.Begin(std::vector{Running(10, 10)}).ok());
   tasks.Apply(Fork(20, 20, 1));
   tasks.Apply(pmu::CommRecord{.pid = 20, .tid = 20, .comm = "x"});
-  tasks.Apply(pmu::SampleRecord{.who = {.time = 2, .tid = 20}}, true);
+  tasks.Apply(pmu::SampleRecord{.who = {.time = 2, .tid = 20}});
   tasks.End();
 }
 
 TEST_F(SessionTasksTest, WindowsAreKeptUntilTheProgramIsReplaced) {
   SessionTasks tasks(&table_, Scope::kProcess);
   ASSERT_TRUE(tasks.Begin(std::vector{Running(10, 10)}).ok());
-  const std::vector<pmu::Branch> window = {{.from = 0x401000, .to = 0x402000, .flags = 0}};
   pmu::SampleRecord sample{.who = {.time = 2 * kSecond, .pid = 10, .tid = 10}};
-  sample.branch_stack.branches = window;
-  tasks.Apply(sample, /*lbr_call_stack=*/false);
+  tasks.Apply(sample);
   EXPECT_TRUE(HistoryOf(10).empty());
-  tasks.Apply(sample, /*lbr_call_stack=*/true);
-  ASSERT_EQ(HistoryOf(10).size(), 1u);
-  EXPECT_EQ(HistoryOf(10).from(0), 0x401000u);
-  // One that the hardware left empty says nothing.
-  sample.branch_stack.branches = {};
-  tasks.Apply(sample, true);
-  EXPECT_EQ(HistoryOf(10).size(), 1u);
+  unwind::CallHistory history{.calls = {{0x401000, 0x402000}}, .reaches_start = true};
+  history.time_ns = sample.who.time;
+  tasks.StoreHistory(sample.who, history);
+  unwind::CallHistory loaded;
+  ASSERT_TRUE(tasks.LoadHistory(sample.who, &loaded));
+  EXPECT_EQ(loaded.calls, history.calls);
+  EXPECT_TRUE(loaded.reaches_start);
+  // A thread that nobody knows has none.
+  EXPECT_FALSE(tasks.LoadHistory({.time = 2 * kSecond, .pid = 10, .tid = 77}, &loaded));
+  EXPECT_TRUE(loaded.calls.empty());
   tasks.Apply(pmu::CommRecord{
       .who = {.time = 3 * kSecond}, .pid = 10, .tid = 10, .exec = true, .comm = "new"});
   EXPECT_TRUE(HistoryOf(10).empty());
   EXPECT_EQ(CommOf(10), "new");
   // A later task of the tid does not get it, nor the sample of an earlier one this one's.
-  sample.branch_stack.branches = window;
-  sample.who.time = 4 * kSecond;
-  tasks.Apply(sample, true);
+  sample.who.time = history.time_ns = 4 * kSecond;
+  tasks.StoreHistory(sample.who, history);
   tasks.Apply(Exit(10, 10, 5 * kSecond));
   tasks.Apply(Fork(10, 10, 6 * kSecond));
   EXPECT_TRUE(HistoryOf(10).empty());
   const uint64_t unknown = table_.stats().unknown;
-  tasks.Apply(sample, true);
+  tasks.Apply(sample);
+  tasks.StoreHistory(sample.who, history);
   EXPECT_TRUE(HistoryOf(10).empty());
   EXPECT_EQ(table_.stats().unknown, unknown + 1);
 }

@@ -92,7 +92,7 @@ TEST_F(TaskContextTest, CutsNamesAsTheKernelDoes) {
 
 TEST_F(TaskContextTest, KeepsTheLatestHistory) {
   EXPECT_TRUE(context_->history().empty());
-  const std::vector<pmu::Branch> calls = {{.from = 1, .to = 2, .flags = 0}};
+  const std::vector<unwind::Call> calls = {{.from = 1, .to = 2}};
   BranchHistory later;
   later.Store(20, calls);
   context_->set_history(later);

@@ -132,7 +132,7 @@ TEST_F(TaskTableFaultTest, WhatWasAttachedToTheTidsLastOwnerIsNotDetachedFromThi
 
 // (e) A task without a context was shown the branches of the one before.
 TEST_F(TaskTableFaultTest, ATaskWithoutAContextHasAnUnknownHistory) {
-  const std::vector<pmu::Branch> calls = {{.from = 1, .to = 2, .flags = 0}};
+  const std::vector<unwind::Call> calls = {{.from = 1, .to = 2}};
   {
     TaskAttachment session;
     ASSERT_EQ(table_.Attach(Add(3), &session), absl::OkStatus());
