@@ -38,6 +38,14 @@ class CallerTable {
     entry.sightings = std::min(entry.sightings + 1, kEnough);
   }
 
+  // The only caller that was seen of a function, however often; 0: none, or several.
+  uint64_t OnlyCaller(uint64_t generation, uint64_t function) const {
+    const Entry& entry = entries_[Slot(function, generation)];
+    return entry.function == function && entry.generation == generation && !entry.many
+               ? entry.caller
+               : 0;
+  }
+
   // `enough`: sightings wanted.
   bool IsOnlyCaller(uint64_t generation, uint64_t function, uint64_t caller,
                     uint32_t enough = kEnough) const {

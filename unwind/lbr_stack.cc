@@ -5,6 +5,12 @@
 #include "unwind/lbr_window.h"
 
 namespace lbrd::unwind {
+namespace {
+
+// A deeper chain of callers is none.
+constexpr size_t kMaxInferred = 1024;
+
+}  // namespace
 
 Verdict LbrStack::Judge(const Sample& sample) const {
   const size_t entries = sample.window.branches.size();
@@ -31,12 +37,31 @@ void LbrStack::Learn(const AddressSpace& space) {
   }
 }
 
+bool LbrStack::IsSureCaller(const AddressSpace& space, uint64_t function, const Call& call) {
+  const uint32_t enough = validator_.IsMadeOnce(space, call) ? 1 : CallerTable::kEnough;
+  return callers_.IsOnlyCaller(space.generation(), function, call.from, enough);
+}
+
+bool LbrStack::InferCallers(const AddressSpace& space, uint64_t function) {
+  inferred_.clear();
+  while (function != 0 && inferred_.size() < kMaxInferred) {
+    const Call call{callers_.OnlyCaller(space.generation(), function), function};
+    if (call.from == 0 || !IsSureCaller(space, function, call)) return false;
+    inferred_.push_back(call);
+    if (validator_.IsMadeAtStart(space, call)) {
+      history_.calls.assign(inferred_.begin(), inferred_.end());
+      history_.reaches_start = true;
+      return true;
+    }
+    function = validator_.CallerOf(space, call);
+  }
+  return false;
+}
+
 size_t LbrStack::CountSure(const AddressSpace& space, size_t first, uint64_t function) {
   const std::vector<Call>& calls = history_.calls;
   size_t at = first;
-  while (at < calls.size() && function != 0) {
-    const uint32_t enough = validator_.IsMadeOnce(space, calls[at]) ? 1 : CallerTable::kEnough;
-    if (!callers_.IsOnlyCaller(space.generation(), function, calls[at].from, enough)) break;
+  while (at < calls.size() && function != 0 && IsSureCaller(space, function, calls[at])) {
     function = validator_.CallerOf(space, calls[at]);
     ++at;
   }
@@ -58,7 +83,7 @@ std::optional<size_t> LbrStack::FindActivation(const AddressSpace& space, uint64
 
 void LbrStack::Stitch(const AddressSpace& space, const Sample& sample, TaskHistory* history,
                       ResolvedStack* out) {
-  if (!history->Load(&history_)) return;
+  history->Load(&history_);
   const bool full = sample.depth != 0 && sample.window.branches.size() == sample.depth;
   std::optional<IndexShift> index;
   if (has_index_ && full && history_.top_of_stack.has_value() &&
@@ -80,6 +105,8 @@ void LbrStack::Stitch(const AddressSpace& space, const Sample& sample, TaskHisto
     const std::optional<size_t> at = FindActivation(space, function);
     if (at.has_value() && *at + CountSure(space, *at, function) == history_.calls.size()) {
       joint = {Joint::Kind::kOnly, *at, 0};
+    } else if (InferCallers(space, function)) {
+      joint = {Joint::Kind::kOnly, 0, 0};
     }
   }
   if (joint.kind == Joint::Kind::kAmbiguous) {

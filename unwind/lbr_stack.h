@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "pmu/record.h"
 #include "unwind/caller_table.h"
@@ -61,12 +62,17 @@ class LbrStack {
   // Where the only activation of `function` in the history was called; nullopt: there is none, or
   // there are several.
   std::optional<size_t> FindActivation(const AddressSpace& space, uint64_t function);
+  // The calls that alone lead to `function`, from the thread's start on, into history_. False: they
+  // are not all known; history_ is as it was.
+  bool InferCallers(const AddressSpace& space, uint64_t function);
+  bool IsSureCaller(const AddressSpace& space, uint64_t function, const Call& call);
   void Learn(const AddressSpace& space);
 
   LbrValidator validator_;
   CallerTable callers_;
   CheckedWindow window_;
   CallHistory history_;
+  std::vector<Call> inferred_;
   bool remember_ = false;   // history_ is what the last sample showed
   bool has_index_ = false;  // an index other than 0 was seen: the hardware has one
   LbrCounts counts_;

@@ -94,6 +94,10 @@ class LbrValidator {
   uint64_t CalleeOf(const AddressSpace& space, const Call& call) {
     return Look(space, call).callee;
   }
+  // Whether a call is made by the function that its thread starts in.
+  bool IsMadeAtStart(const AddressSpace& space, const Call& call) {
+    return Look(space, call).thread_start;
+  }
   // Whether a call is made by the code that starts programs and threads, which does so once.
   bool IsMadeOnce(const AddressSpace& space, const Call& call) { return Look(space, call).once; }
 

@@ -65,6 +65,12 @@ def perf_dump(path):
     return samples
 
 
+def is_part(part, whole):
+    """Whether `part` is left when some elements of `whole` are taken away."""
+    rest = iter(whole)
+    return all(element in rest for element in part)
+
+
 USER_CONTEXT = 0xfffffffffffffe00
 
 
@@ -104,10 +110,11 @@ class Recordings(unittest.TestCase):
                 self.assertEqual(key(mine), key(perfs), path)
                 chain = perfs["lbr chain"]
                 lbr = [f["ip"] for f in mine["stack"] if f["source"] == "lbr"]
-                # Both of perf's lists: the youngest entry's `to`, then every `from`.
-                self.assertEqual(lbr, perfs["branch callstack"][1:], path)
+                # Both of perf's lists: the youngest entry's `to`, then every `from`. What fails
+                # validation is left out: ours is a part of them, in their order.
+                self.assertTrue(is_part(lbr, perfs["branch callstack"][1:]), path)
                 if USER_CONTEXT in chain and lbr:
-                    self.assertEqual(lbr, chain[chain.index(USER_CONTEXT) + 2:], path)
+                    self.assertTrue(is_part(lbr, chain[chain.index(USER_CONTEXT) + 2:]), path)
                 windows += bool(lbr)
                 sampled = [f["ip"] for f in mine["stack"] if f["source"] == "sampled_ip"]
                 if perfs["misc"] & 7 == 2:
@@ -115,8 +122,9 @@ class Recordings(unittest.TestCase):
                 elif USER_CONTEXT in perfs["FP chain"]:
                     walked = perfs["FP chain"]
                     self.assertEqual(sampled, [walked[walked.index(USER_CONTEXT) + 1]])
-                if not lbr:
-                    self.assertEqual(mine["verdict"]["reason"], "lbr_empty")
+                if not lbr and all(f["source"] in ("kernel", "sampled_ip") for f in mine["stack"]):
+                    self.assertIn(mine["verdict"]["reason"],
+                                  ("lbr_empty", "lbr_foreign", "calls_do_not_chain"))
             self.assertGreater(windows, 0, path)
 
     def test_emulated_chains_are_whole(self):
@@ -125,6 +133,25 @@ class Recordings(unittest.TestCase):
                       self.folder / "samples.jsonl")
         print(checked.stdout)
         self.assertEqual(checked.returncode, 0, checked.stderr)
+
+    def test_no_process_is_shown_anothers_frames(self):
+        for name in ("arch-sys-6.19.data", "arch-sys-6.12.data", "arch-sys-two-users-7.2.data"):
+            _, samples, _ = report(RECORDINGS / "emulated" / name, self.folder)
+            for mine in samples:
+                if mine["comm"] not in ("chaina", "chainb"):
+                    continue
+                others = {"chaina": "b", "chainb": "a"}[mine["comm"]]
+                own = [f["symbol"] for f in mine["stack"] if f["source"] in ("lbr", "stitched")]
+                foreign = [s for s in own if re.fullmatch(others + r"(_leaf|_rec|\d+)", s or "")]
+                self.assertEqual(foreign, [], (name, mine["time"]))
+
+    def test_recursion_is_never_sure_beyond_the_window(self):
+        for name in ("arch-deep60-6.19.data", "legacy-deep60-6.19.data"):
+            _, samples, _ = report(RECORDINGS / "emulated" / name, self.folder)
+            for mine in samples:
+                calls = [f for f in mine["stack"] if f["source"] in ("lbr", "stitched")]
+                if len(calls) >= 32 and mine["verdict"]["state"] in ("complete", "stitched"):
+                    self.assertNotEqual(mine["verdict"].get("reason", ""), "", (name, mine["time"]))
 
     def test_damaged_recordings_end_with_a_reason(self):
         whole = (RECORDINGS / "lbr-callstack-tgl-596.data").read_bytes()

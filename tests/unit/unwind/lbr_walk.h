@@ -37,7 +37,9 @@ struct WalkedProgram {
   static uint64_t SiteAddress(size_t function, size_t site) {
     return Entry(function) + 16 + 16 * site;
   }
-  uint64_t Bytes() const { return (kCode + functions.size() * kFunctionBytes + 4095) / 4096 * 4096; }
+  uint64_t Bytes() const {
+    return (kCode + functions.size() * kFunctionBytes + 4095) / 4096 * 4096;
+  }
 
   std::shared_ptr<const Binary> ToBinary(FileSource* files) const {
     const auto word = [](uint32_t value) {
@@ -75,8 +77,7 @@ struct WalkedProgram {
                                      .address = kBase + kCode,
                                      .content = std::move(code)});
     image.AddSymbols(".symtab", SHT_SYMTAB, symbols);
-    image.Add(
-        {.name = ".eh_frame", .flags = SHF_ALLOC, .address = address, .content = frames});
+    image.Add({.name = ".eh_frame", .flags = SHF_ALLOC, .address = address, .content = frames});
     image.AddSegment(PT_LOAD, PF_R | PF_X, text);
     auto elf = ElfFile::Parse(BytesOf(image.Build()));
     if (!elf.ok()) return nullptr;
@@ -167,8 +168,10 @@ class Walk {
   }
 
   void Step() {
+    // A program starts up before it goes deep: what the LBR never held, nobody can know.
+    const size_t max_depth = ++steps_ < kStartUp ? 8 : options_.max_depth;
     if (stack_.size() == target_ || program_.functions[stack_.back().function].empty()) {
-      target_ = random_.Between(2, options_.max_depth);
+      target_ = random_.Between(2, max_depth);
     }
     if (random_.Chance(options_.long_jump) && stack_.size() > 4) {
       stack_.resize(random_.Between(3, stack_.size() - 1));
@@ -209,7 +212,7 @@ class Walk {
   pmu::BranchStack Window() {
     window_.clear();
     for (uint32_t age = 0; age < lbr_.size(); ++age) window_.push_back(lbr_.entry(age));
-    const uint64_t index = options_.kind == sim::LbrKind::kLegacy ? lbr_.top_of_stack()
+    const uint64_t index = options_.kind == sim::LbrKind::kLegacy          ? lbr_.top_of_stack()
                            : options_.kind == sim::LbrKind::kArchitectural ? 0
                                                                            : ~uint64_t{0};
     return {.branches = window_, .hw_index = index};
@@ -220,8 +223,10 @@ class Walk {
     size_t function;
     Call call;
   };
+  static constexpr uint64_t kStartUp = 1000;
   const WalkedProgram& program_;
   const WalkOptions options_;
+  uint64_t steps_ = 0;
   sim::Random random_;
   sim::Lbr lbr_;
   std::vector<Frame> stack_;
@@ -246,11 +251,11 @@ class KeptHistory : public TaskHistory {
 // How samples fared.
 struct WalkScore {
   uint64_t samples = 0;
-  uint64_t whole = 0;        // said to be whole and sure, and is
-  uint64_t likely = 0;       // stitched with a doubt, and right
-  uint64_t likely_false = 0; // stitched with a doubt, and wrong
-  uint64_t cut = 0;          // said to be cut or unknown
-  uint64_t falsely_sure = 0; // said to be whole and sure, and is not
+  uint64_t whole = 0;         // said to be whole and sure, and is
+  uint64_t likely = 0;        // stitched with a doubt, and right
+  uint64_t likely_false = 0;  // stitched with a doubt, and wrong
+  uint64_t cut = 0;           // said to be cut or unknown
+  uint64_t falsely_sure = 0;  // said to be whole and sure, and is not
 };
 
 inline WalkScore ScoreWalk(const WalkedProgram& program, const WalkOptions& options,

@@ -141,13 +141,18 @@ TEST_F(StackResolverTest, LbrDepthReachesTheVerdict) {
             Truncated(StackReason::kLbrFull));
 }
 
-TEST_F(StackResolverTest, LbrIsCompleteAtTheProgramsEntry) {
+TEST_F(StackResolverTest, LbrIsCutWhereItIsNotTheProcesss) {
   UseLiveSpace();
   pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_USER);
-  SetBranches({0x201, ProgramEntry()}, &sample);
-  EXPECT_EQ(Resolve(sample, kLbr).verdict, kComplete);
-  SetBranches({0x201, ProgramEntry(), 0x301}, &sample);
-  EXPECT_EQ(Resolve(sample, kLbr).verdict, Unknown(StackReason::kFramesBelowStart));
+  SetBranches({0x201, ProgramEntry()}, &sample);  // in no mapping
+  EXPECT_THAT(Resolve(sample, kLbr).frames, ElementsAre(Exact(0x100, FrameSource::kSampledIp)));
+  EXPECT_EQ(stack_.verdict, Truncated(StackReason::kLbrForeign));
+  EXPECT_EQ(resolver_.lbr_counts().windows[static_cast<size_t>(WindowFinding::kForeign)], 1u);
+  // Where code is, but no call.
+  branches_ = {{.from = ProgramEntry(), .to = ProgramEntry(), .flags = 0}};
+  sample.branch_stack.branches = branches_;
+  EXPECT_EQ(Resolve(sample, kLbr).verdict, Truncated(StackReason::kLbrForeign));
+  EXPECT_EQ(resolver_.lbr_counts().windows[static_cast<size_t>(WindowFinding::kNotACall)], 1u);
 }
 
 TEST_F(StackResolverTest, ABranchHistoryIsNoStack) {
