@@ -51,8 +51,8 @@ absl::StatusOr<Client> Client::Connect(const std::string& socket) {
   if (absl::Status tried = TrySocket(socket); !tried.ok()) return tried;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxResponseBytes);
-  return Client(v1::Profiler::NewStub(grpc::CreateCustomChannel(
-      absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials(), arguments)));
+  return Client(grpc::CreateCustomChannel(absl::StrCat("unix:", socket),
+                                          grpc::InsecureChannelCredentials(), arguments));
 }
 
 absl::StatusOr<v1::Capabilities> Client::GetCapabilities(bool run_experiments) const {
@@ -135,6 +135,15 @@ absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& nam
   request.set_name(name);
   v1::GetProfileResponse response;
   const grpc::Status status = stub_->GetProfile(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::StatusOr<v1::QueryProfileResponse> Client::QueryProfile(
+    const v1::QueryProfileRequest& request) const {
+  grpc::ClientContext context;
+  v1::QueryProfileResponse response;
+  const grpc::Status status = history_->QueryProfile(&context, request, &response);
   if (!status.ok()) return ToAbsl(status);
   return response;
 }

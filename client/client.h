@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "lbrd/v1/history.grpc.pb.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::client {
@@ -38,6 +39,8 @@ class Client {
   absl::StatusOr<v1::Session> StopSession(const std::string& name) const;
   absl::Status DeleteSession(const std::string& name) const;
   absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name) const;
+  absl::StatusOr<v1::QueryProfileResponse> QueryProfile(
+      const v1::QueryProfileRequest& request) const;
 
   // Hands each message to `take` until the session ends (the last has `ended` set) or `take` says
   // false, which leaves the session as it is.
@@ -46,8 +49,10 @@ class Client {
       const std::function<bool(const v1::StreamSamplesResponse&)>& take) const;
 
  private:
-  explicit Client(std::shared_ptr<v1::Profiler::Stub> stub) : stub_(std::move(stub)) {}
+  explicit Client(const std::shared_ptr<grpc::ChannelInterface>& channel)
+      : stub_(v1::Profiler::NewStub(channel)), history_(v1::History::NewStub(channel)) {}
   std::shared_ptr<v1::Profiler::Stub> stub_;
+  std::shared_ptr<v1::History::Stub> history_;
 };
 
 }  // namespace lbrd::client

@@ -35,6 +35,8 @@ absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
   return value * unit;
 }
 
+}  // namespace
+
 absl::StatusOr<uint32_t> ParseUser(const std::string& user) {
   uint32_t uid = 0;
   if (absl::SimpleAtoi(user, &uid)) return uid;
@@ -42,8 +44,6 @@ absl::StatusOr<uint32_t> ParseUser(const std::string& user) {
   return absl::InvalidArgumentError(
       absl::StrCat("--uid: there is no user '", user, "'; give a name or a number"));
 }
-
-}  // namespace
 
 void SamplingFlags::AddTo(CLI::App& command) {
   command.add_flag("-a,--all-cpus", all_cpus, "the whole machine");
@@ -72,6 +72,7 @@ void SamplingFlags::AddTo(CLI::App& command) {
   command.add_flag("--allow-multiplex", allow_multiplex,
                    "where LBR or counters do not suffice for all sessions, take turns with\n"
                    "the others instead of being refused");
+  command.add_flag("--retain", retain, "keep what is found in the history, for lbrctl query");
   command.add_option("-d,--duration", duration,
                      "how long: 10s, 500ms, 2m (default: until stopped)");
 }
@@ -103,6 +104,7 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   spec.set_stack_copy_bytes(stack_bytes);
   spec.set_user_only(user_only);
   spec.set_allow_multiplex(allow_multiplex);
+  spec.set_retain(retain);
   if (!ring.empty()) {
     const absl::StatusOr<uint64_t> bytes = ParseBytes(ring);
     if (!bytes.ok()) return bytes.status();

@@ -9,13 +9,18 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "daemon/continuous_session.h"
 #include "daemon/descriptor_server.h"
+#include "daemon/history.h"
+#include "daemon/history_flags.h"
+#include "daemon/history_service.h"
 #include "daemon/log.h"
 #include "daemon/profiler_service.h"
 #include "daemon/server.h"
@@ -38,6 +43,7 @@ struct Flags {
   bool replay = false;
   int ready_fd = -1;
   bool verbose = false;
+  HistoryFlags history;
 };
 
 // Every event, every mapped binary and every client is a descriptor.
@@ -48,7 +54,27 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Why there is none goes to *why_none, and to the log: sessions are worth having without one.
+std::unique_ptr<History> OpenHistory(const Flags& flags, pmu::Kernel* kernel,
+                                     const HistoryOptions& options, std::string* why_none) {
+  if (flags.replay || flags.history.off) {
+    *why_none = "this daemon keeps no history (--no-history)";
+    return nullptr;
+  }
+  absl::StatusOr<std::unique_ptr<History>> history = History::Open(kernel, options);
+  if (history.ok()) return *std::move(history);
+  *why_none =
+      absl::StrCat("this daemon keeps no history: ", std::string(history.status().message()));
+  Log(LogLevel::kError, *why_none);
+  return nullptr;
+}
+
 int Run(const Flags& flags) {
+  const absl::StatusOr<HistoryOptions> history_options = flags.history.ToOptions();
+  if (!history_options.ok()) {
+    Log(LogLevel::kError, history_options.status().message());
+    return 2;
+  }
   if (flags.verbose) SetLogLevel(LogLevel::kDebug);
   RaiseDescriptorLimit();
   if (!flags.replay && geteuid() != 0) {
@@ -64,6 +90,8 @@ int Run(const Flags& flags) {
   sigaddset(&signals, SIGINT);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  // A file that may not grow further is an error like a full disk.
+  signal(SIGXFSZ, SIG_IGN);
   // Debian's build of absl looks for deadlocks at run time, at four times the price of a lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // A private daemon dies with the client that started it.
@@ -75,9 +103,23 @@ int Run(const Flags& flags) {
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
   TaskTable tasks(flags.replay ? kReplayContexts : TaskTable::kDefaultMaxContexts);
+  // Before the sessions too: what they find until their end goes there.
+  std::string no_history;
+  const std::unique_ptr<History> history =
+      OpenHistory(flags, &kernel, *history_options, &no_history);
   SessionTable sessions;
   ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, flags.replay);
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(flags.socket, &service);
+  service.set_history(history.get(), no_history);
+  HistoryService history_service(history.get(), no_history);
+  std::optional<ContinuousSession> continuous;
+  if (history != nullptr && !flags.history.no_continuous) {
+    continuous.emplace(&sessions, [&service](const v1::CreateSessionRequest& request) {
+      return service.Create(request);
+    });
+    service.set_continuous(&*continuous);
+  }
+  absl::StatusOr<std::unique_ptr<Server>> server =
+      Server::Listen(flags.socket, &service, &history_service);
   if (!server.ok()) {
     Log(LogLevel::kError, server.status().message());
     return 1;
@@ -93,6 +135,7 @@ int Run(const Flags& flags) {
     descriptors = *std::move(listening);
     Log(LogLevel::kInfo, absl::StrCat("listening on ", flags.socket));
   }
+  if (continuous.has_value()) continuous->Start();
   if (flags.ready_fd >= 0) {
     const char ready = '\n';
     if (write(flags.ready_fd, &ready, 1) != 1) return 1;
@@ -105,6 +148,7 @@ int Run(const Flags& flags) {
     Log(LogLevel::kInfo, absl::StrCat("stopping on SIG", sigabbrev_np(signal_number)));
   }
   // Sessions first: their streams then end in order, each with its last message.
+  if (continuous.has_value()) continuous->Stop();
   sessions.StopAll();
   (*server)->Shutdown(absl::Now() + absl::Seconds(2));
   return 0;
@@ -127,6 +171,7 @@ int main(int argc, char** argv) {
                "needs no root (lbrctl report starts it so)");
   app.add_option("--ready-fd", flags.ready_fd,
                  "write a newline to this descriptor once the socket is served");
+  flags.history.AddTo(app);
   app.footer(
       "Then, in another terminal:\n"
       "  lbrctl record -a -d 10s -o flamegraph.svg");

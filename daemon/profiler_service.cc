@@ -5,6 +5,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "daemon/continuous_session.h"
+#include "daemon/history.h"
+#include "daemon/history_service.h"
 #include "daemon/proto_encoder.h"
 
 namespace lbrd::daemon {
@@ -65,6 +68,8 @@ grpc::Status ProfilerService::GetStats(grpc::ServerContext*, const v1::GetStatsR
   response->set_lookups_without_context(tasks.unknown);
   response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
   response->set_resident_bytes(ResidentBytes(kernel_));
+  if (history_ != nullptr) DescribeHistory(*history_, response->mutable_history());
+  if (continuous_ != nullptr) response->mutable_history()->set_continuous(continuous_->problem());
   return grpc::Status::OK;
 }
 
@@ -72,6 +77,8 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
     const v1::CreateSessionRequest& request) {
   absl::StatusOr<v1::SessionSpec> spec = CheckSpec(request.spec(), replay_);
   if (!spec.ok()) return spec.status();
+  const bool retain = spec->retain() || spec->continuous();
+  if (retain && history_ == nullptr) return absl::FailedPreconditionError(why_no_history_);
   absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id());
   if (!name.ok()) return name.status();
   absl::StatusOr<SessionSource> source =
@@ -80,7 +87,12 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
     sessions_.Abandon(*name);
     return source.status();
   }
+  std::vector<RecordedEvent> events;
+  for (const v1::SessionEvent& event : source->described) {
+    events.push_back({event.name(), event.unit()});
+  }
   auto session = std::make_shared<Session>(*name, *std::move(spec), *std::move(source), &binaries_);
+  if (retain) session->RetainIn(history_->Record(*name, /*owner=*/0, std::move(events)));
   if (absl::Status started = session->Start(); !started.ok()) {
     sessions_.Abandon(*name);
     return started;

@@ -1,9 +1,5 @@
 #include "daemon/proto_encoder.h"
 
-#include <string>
-
-#include "absl/strings/string_view.h"
-
 namespace lbrd::daemon {
 namespace {
 
@@ -41,8 +37,8 @@ v1::StackState ProtoState(unwind::StackState state) {
   return v1::STACK_STATE_UNSPECIFIED;
 }
 
-// proto3 strings are UTF-8; names of processes, files and symbols are whatever somebody made them.
-// Bytes outside ASCII that do not form UTF-8 become '?'.
+}  // namespace
+
 std::string ProtoText(absl::string_view text) {
   std::string out;
   out.reserve(text.size());
@@ -74,8 +70,6 @@ std::string ProtoText(absl::string_view text) {
   }
   return out;
 }
-
-}  // namespace
 
 void DefinitionEncoder::AddFrame(const FrameInfo& frame, v1::Definitions* out) {
   if (!frames_.insert(frame.id).second) return;

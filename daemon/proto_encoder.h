@@ -3,13 +3,19 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/string_view.h"
 #include "daemon/profile_table.h"
 #include "daemon/sample.h"
 #include "lbrd/v1/sample.pb.h"
 
 namespace lbrd::daemon {
+
+// proto3 strings are UTF-8; names of processes, files and symbols are whatever somebody made them.
+// Bytes outside ASCII that do not form UTF-8 become '?'.
+std::string ProtoText(absl::string_view text);
 
 // Adds to messages the definitions that their receiver was not yet sent. One per receiver.
 //

@@ -70,7 +70,8 @@ absl::Status ClearPath(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path,
-                                                       v1::Profiler::Service* service) {
+                                                       v1::Profiler::Service* service,
+                                                       grpc::Service* history) {
   if (absl::Status clear = ClearPath(path); !clear.ok()) return clear;
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -79,6 +80,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path,
   int port = 0;
   builder.AddListeningPort(absl::StrCat("unix:", path), grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(service);
+  if (history != nullptr) builder.RegisterService(history);
   // The socket's own mode is what keeps others out, so it must never be open, not even briefly.
   const mode_t mask = umask(0177);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();

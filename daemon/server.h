@@ -16,7 +16,8 @@ class Server {
   // missing. A socket that a dead daemon left behind is replaced; kAlreadyExists: a live one
   // listens.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path,
-                                                        v1::Profiler::Service* service);
+                                                        v1::Profiler::Service* service,
+                                                        grpc::Service* history = nullptr);
   ~Server();
   // Stops accepting, and ends what is still open at `deadline`. Removes the socket.
   void Shutdown(absl::Time deadline);

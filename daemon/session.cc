@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/history_recorder.h"
 #include "daemon/proto_encoder.h"
 
 namespace lbrd::daemon {
@@ -55,6 +56,7 @@ Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
 Session::~Session() {
   Stop();
   pipeline_->Join();
+  if (recorder_ != nullptr) recorder_->End();
 }
 
 absl::Status Session::Start() {
@@ -78,6 +80,12 @@ absl::Status Session::Begin() {
     Ended(begun);
     return begun;
   }
+  if (recorder_ != nullptr) {
+    recorder_->Begin([this] {
+      const PipelineStats stats = pipeline_->stats();
+      return stats.source.lost_samples + stats.dropped_queue_full + stats.undecodable_samples;
+    });
+  }
   pipeline_->Start(std::move(known), [this](const absl::Status& status) { Ended(status); });
   return absl::OkStatus();
 }
@@ -85,6 +93,7 @@ absl::Status Session::Begin() {
 void Session::Ended(const absl::Status& status) {
   // No worker runs any more. Before anybody is told that it has ended.
   if (source_.tasks != nullptr) source_.tasks->End();
+  if (recorder_ != nullptr) recorder_->End();
   std::vector<std::shared_ptr<SampleStream>> streams;
   {
     absl::MutexLock lock(&mutex_);
@@ -153,10 +162,15 @@ void Session::Deliver(std::span<const Sample> samples) {
   {
     absl::MutexLock lock(&mutex_);
     for (const Sample& sample : samples) {
-      if (!profile_.Add(sample)) ++dropped_profile_full_;
+      if (spec_.continuous()) {
+        profile_.Count(sample);
+      } else if (!profile_.Add(sample)) {
+        ++dropped_profile_full_;
+      }
     }
     streams = streams_;
   }
+  if (recorder_ != nullptr) recorder_->Deliver(samples);
   for (const auto& stream : streams) stream->Push(samples);
 }
 
@@ -232,6 +246,9 @@ void Session::Describe(v1::Session* out) const {
   SetDuration(running, out->mutable_running_time());
   for (const std::string& note : source_.notes) out->add_notes(note);
   for (const std::string& note : pipeline_->source().notes()) out->add_notes(note);
+  if (spec_.continuous()) {
+    out->add_notes(absl::StrCat("its samples are in the history: lbrctl query --session ", name_));
+  }
   out->set_cpus(source_.cpus);
 }
 

@@ -26,6 +26,8 @@
 
 namespace lbrd::daemon {
 
+class HistoryRecorder;
+
 class Session : public SampleSink {
  public:
   // `machine_binaries` serves sessions whose source has no files of its own; it must outlive this.
@@ -34,6 +36,8 @@ class Session : public SampleSink {
   // Stops it.
   ~Session() override;
 
+  // Its samples also go there. Before Start().
+  void RetainIn(std::shared_ptr<HistoryRecorder> recorder) { recorder_ = std::move(recorder); }
   // Lets the samples flow, unless it waits for a stream.
   absl::Status Start();
   // Ends the flow and waits until all that was taken has been delivered.
@@ -70,6 +74,7 @@ class Session : public SampleSink {
   std::unique_ptr<unwind::BinaryCache> own_binaries_;
   std::unique_ptr<Pipeline> pipeline_;
   bool patient_ = false;
+  std::shared_ptr<HistoryRecorder> recorder_;  // null: they are not kept
 
   mutable absl::Mutex mutex_;
   v1::SessionState state_ ABSL_GUARDED_BY(mutex_) = v1::SESSION_STATE_WAITING;

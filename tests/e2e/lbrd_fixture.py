@@ -45,10 +45,12 @@ class Daemon:
     """lbrd on a socket of its own, from `with` to its end, which must be clean.
 
     `descriptors`: how many it may have open; None: as many as this process.
+    `options`: more of the command line; by default it keeps no history.
     """
 
-    def __init__(self, descriptors=None):
+    def __init__(self, descriptors=None, options=("--no-history",)):
         self.descriptors = descriptors
+        self.options = options
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
         self.socket = self.folder / "lbrd.sock"
 
@@ -56,7 +58,8 @@ class Daemon:
         ready, write = os.pipe()
         self.log = open(self.folder / "log", "w+")
         self.process = subprocess.Popen(
-            [str(LBRD), "--socket", str(self.socket), "--ready-fd", str(write)],
+            [str(LBRD), "--socket", str(self.socket), "--ready-fd", str(write),
+             *self.options],
             pass_fds=[write], stderr=self.log, preexec_fn=self.limit)
         os.close(write)
         if os.read(ready, 1) != b"\n":
