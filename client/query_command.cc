@@ -186,14 +186,14 @@ void AddQueryCommand(CLI::App& app, const Common& common, Action* action) {
   command->add_option("--build-id", flags->build_id,
                       "only stacks through a binary of this build ID, or how it begins");
   command->add_option("--by", flags->by,
-                      "what to sum up by, with commas between: session, event, time, pid, tid,\n"
-                      "comm, process, cgroup, uid, exe, binary, build-id, function, stack\n"
+                      "what to sum up by, with commas between: session, event, time, pid,\n"
+                      "tid, comm, process, cgroup, uid, exe, binary, build-id, function, stack\n"
                       "(default: the hottest functions)");
   command->add_option("--limit", flags->limit, "rows to show (default: 40; 0: all)");
   command
       ->add_option("-o,--output", flags->outputs,
                    "write a file, by its ending: .svg (flame graph), .pb.gz (pprof),\n"
-                   ".folded, .jsonl (a JSON object a row), .txt (table); may be given again")
+                   ".folded, .jsonl (an object a row), .txt (table); may be given again")
       ->take_all()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
