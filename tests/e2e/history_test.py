@@ -130,7 +130,7 @@ class History(unittest.TestCase):
                 self.assertGreaterEqual(first, acknowledged, "an acknowledged bucket is gone")
                 # Its buckets come once a second: some runs end before the first, some after.
                 until = time.time() + random.uniform(0.2, 3)
-                while time.time() < until or (number % 4 == 3 and acknowledged <= first):
+                while time.time() < until or (number % 2 == 1 and acknowledged <= first):
                     acknowledged = max(acknowledged, int(daemon.status()["last_bucket"]))
                     self.assertLess(time.time(), end)
                 daemon.process.send_signal(signal.SIGKILL)
@@ -138,7 +138,7 @@ class History(unittest.TestCase):
                 reader.wait()
                 daemon.log.close()
                 shutil.rmtree(daemon.folder)
-        self.assertGreater(acknowledged, KILLS // 4)
+        self.assertGreaterEqual(acknowledged, KILLS // 2)
         with sqlite3.connect(f"file:{self.folder / 'history.db'}?mode=ro", uri=True) as database:
             ids = [row[0] for row in database.execute("SELECT id FROM buckets ORDER BY id")]
             self.assertEqual(ids[:acknowledged], list(range(1, acknowledged + 1)))
