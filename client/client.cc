@@ -62,9 +62,8 @@ absl::StatusOr<Client> Client::Connect(const std::string& socket) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  return Client(socket,
-                v1::Profiler::NewStub(grpc::CreateCustomChannel(
-                    absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials(), arguments)));
+  return Client(socket, grpc::CreateCustomChannel(absl::StrCat("unix:", socket),
+                                                  grpc::InsecureChannelCredentials(), arguments));
 }
 
 absl::StatusOr<v1::Capabilities> Client::GetCapabilities(bool run_experiments) const {
@@ -149,6 +148,15 @@ absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& nam
   *request.mutable_source_detail() = detail;
   v1::GetProfileResponse response;
   const grpc::Status status = stub_->GetProfile(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+absl::StatusOr<v1::QueryProfileResponse> Client::QueryProfile(
+    const v1::QueryProfileRequest& request) const {
+  grpc::ClientContext context;
+  v1::QueryProfileResponse response;
+  const grpc::Status status = history_->QueryProfile(&context, request, &response);
   if (!status.ok()) return ToAbsl(status);
   return response;
 }

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "lbrd/v1/history.grpc.pb.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::client {
@@ -39,6 +40,8 @@ class Client {
   absl::Status DeleteSession(const std::string& name) const;
   absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name,
                                                     const v1::SourceDetail& detail = {}) const;
+  absl::StatusOr<v1::QueryProfileResponse> QueryProfile(
+      const v1::QueryProfileRequest& request) const;
 
   // Hands each message to `take` until the session ends (the last has `ended` set) or `take` says
   // false, which leaves the session as it is. Where the connection breaks and the daemon is still
@@ -54,10 +57,13 @@ class Client {
       const std::function<bool(const v1::WatchSessionsResponse&)>& take) const;
 
  private:
-  Client(std::string socket, std::shared_ptr<v1::Profiler::Stub> stub)
-      : socket_(std::move(socket)), stub_(std::move(stub)) {}
+  Client(std::string socket, const std::shared_ptr<grpc::ChannelInterface>& channel)
+      : socket_(std::move(socket)),
+        stub_(v1::Profiler::NewStub(channel)),
+        history_(v1::History::NewStub(channel)) {}
   std::string socket_;
   std::shared_ptr<v1::Profiler::Stub> stub_;
+  std::shared_ptr<v1::History::Stub> history_;
 };
 
 }  // namespace lbrd::client

@@ -24,6 +24,7 @@ using Action = std::function<absl::Status()>;
 void AddRecordCommand(CLI::App& app, const Common& common, Action* action);
 // `exit_code`: of lbrctl where the action succeeds.
 void AddDoctorCommand(CLI::App& app, const Common& common, Action* action, int* exit_code);
+void AddQueryCommand(CLI::App& app, const Common& common, Action* action);
 void AddReportCommand(CLI::App& app, const Common& common, Action* action);
 void AddStatusCommand(CLI::App& app, const Common& common, Action* action);
 void AddSessionCommands(CLI::App& app, const Common& common, Action* action);
@@ -36,6 +37,9 @@ struct SourceFlags {
   void AddTo(CLI::App& command);
   v1::SourceDetail Detail() const;
 };
+
+// A user by name or number. kInvalidArgument: there is none.
+absl::StatusOr<uint32_t> ParseUser(const std::string& user);
 
 // Options that say how to sample, shared by `record` and `start`.
 struct SamplingFlags {
@@ -55,6 +59,7 @@ struct SamplingFlags {
   bool allow_multiplex = false;
   std::string comm;
   std::string only_cpus;
+  bool retain = false;
   std::string duration;
 
   void AddTo(CLI::App& command);

@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   app.fallthrough();
   lbrd::client::AddRecordCommand(app, common, &action);
   lbrd::client::AddSessionCommands(app, common, &action);
+  lbrd::client::AddQueryCommand(app, common, &action);
   lbrd::client::AddReportCommand(app, common, &action);
   lbrd::client::AddStatusCommand(app, common, &action);
   lbrd::client::AddDoctorCommand(app, common, &action, &done);

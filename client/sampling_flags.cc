@@ -35,6 +35,8 @@ absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
   return value * unit;
 }
 
+}  // namespace
+
 absl::StatusOr<uint32_t> ParseUser(const std::string& user) {
   uint32_t uid = 0;
   if (absl::SimpleAtoi(user, &uid)) return uid;
@@ -42,8 +44,6 @@ absl::StatusOr<uint32_t> ParseUser(const std::string& user) {
   return absl::InvalidArgumentError(
       absl::StrCat("--uid: there is no user '", user, "'; give a name or a number"));
 }
-
-}  // namespace
 
 void SamplingFlags::AddTo(CLI::App& command) {
   command.add_flag("-a,--all-cpus", all_cpus, "the whole machine");
@@ -74,6 +74,7 @@ void SamplingFlags::AddTo(CLI::App& command) {
                    "the others instead of being refused");
   command.add_option("--comm", comm, "of all that, only threads of this name");
   command.add_option("--only-cpus", only_cpus, "of all that, only what runs on these CPUs");
+  command.add_flag("--retain", retain, "keep what is found in the history, for lbrctl query");
   command.add_option("-d,--duration", duration,
                      "how long: 10s, 500ms, 2m (default: until stopped)");
 }
@@ -107,6 +108,7 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   spec.set_allow_multiplex(allow_multiplex);
   if (!comm.empty()) spec.mutable_filter()->set_comm(comm);
   if (!only_cpus.empty()) spec.mutable_filter()->set_cpus(only_cpus);
+  spec.set_retain(retain);
   if (!ring.empty()) {
     const absl::StatusOr<uint64_t> bytes = ParseBytes(ring);
     if (!bytes.ok()) return bytes.status();

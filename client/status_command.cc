@@ -49,6 +49,9 @@ void AddStatusCommand(CLI::App& app, const Common& common, Action* action) {
       "  contexts refused   for want of memory: those threads' samples are shown all the same\n"
       "  unknown histories  samples of threads without a context: they are seen as they are,\n"
       "                     never with another thread's history\n"
+      "The history's lines are there where one is kept (lbrctl query --help):\n"
+      "  history error      why it cannot be written now; what waits is kept in memory\n"
+      "  not continuous     why the daemon's own session does not run\n"
       "Examples:\n"
       "  lbrctl status\n"
       "  lbrctl status --json | jq .contexts");

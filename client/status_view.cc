@@ -8,11 +8,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "client/figures.h"
 #include "client/utf8.h"
 
 namespace lbrd::client {
 namespace {
+
+constexpr size_t kTroubleCells = 60;
 
 std::string SessionsText(const v1::DaemonStats& stats) {
   std::vector<std::string> parts;
@@ -49,6 +52,34 @@ std::string ContextsText(const v1::DaemonStats& stats) {
   return text;
 }
 
+// What is wrong comes in whole sentences, wrapped below each other.
+void AppendTrouble(const char* name, const std::string& trouble, std::string* text) {
+  if (trouble.empty()) return;
+  for (const absl::string_view part :
+       absl::StrSplit(WrapText(PrintableText(trouble), kTroubleCells), '\n')) {
+    absl::StrAppendFormat(text, "%-18s  %s\n", name, std::string(part));
+    name = "";
+  }
+}
+
+void AppendHistory(const v1::HistoryStatus& history, std::string* text) {
+  absl::StrAppendFormat(
+      text, "%-18s  %s\n", "history",
+      absl::StrCat(BytesText(history.bytes()), " of ", BytesText(history.max_bytes()), "; ",
+                   FormatCountOf(history.buckets_stored(), "bucket"), " stored"));
+  if (history.queue_bytes() != 0) {
+    absl::StrAppendFormat(text, "%-18s  %s\n", "history waiting", BytesText(history.queue_bytes()));
+  }
+  if (history.buckets_dropped() != 0) {
+    absl::StrAppendFormat(text, "%-18s  %s\n", "history lost",
+                          absl::StrCat(FormatCountOf(history.buckets_dropped(), "bucket"), " with ",
+                                       FormatCountOf(history.samples_dropped(), "sample")));
+  }
+  AppendTrouble("history error", history.error(), text);
+  AppendTrouble("history notice", history.notice(), text);
+  AppendTrouble("not continuous", history.continuous(), text);
+}
+
 }  // namespace
 
 std::string RenderStatus(const v1::DaemonStats& stats) {
@@ -71,6 +102,7 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("unwinding tables", BytesText(stats.rule_table_bytes()));
   line("resident memory", BytesText(stats.resident_bytes()));
   line("CPU time", FormatDuration(stats.cpu_time()));
+  if (stats.has_history()) AppendHistory(stats.history(), &text);
   return text;
 }
 

@@ -235,7 +235,8 @@ std::string RenderSummary(const v1::Session& session, size_t width) {
   }
   if (stats.samples_generated() != 0) {
     sentences.push_back(Completeness(stats));
-    sentences.push_back(Troubles(stats));
+    // Of what a history kept nobody knows any more.
+    if (session.state() != v1::SESSION_STATE_UNSPECIFIED) sentences.push_back(Troubles(stats));
   }
   if (std::string text = TimeShared(stats); !text.empty()) sentences.push_back(text);
   if (std::string text = Gaps(stats); !text.empty()) sentences.push_back(text);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -23,9 +24,13 @@
 #include "daemon/authenticator.h"
 #include "daemon/authorization.h"
 #include "daemon/config.h"
+#include "daemon/continuous_session.h"
 #include "daemon/descriptor_server.h"
 #include "daemon/flow_table.h"
 #include "daemon/health.h"
+#include "daemon/history.h"
+#include "daemon/history_flags.h"
+#include "daemon/history_service.h"
 #include "daemon/log.h"
 #include "daemon/main_loop.h"
 #include "daemon/metrics_server.h"
@@ -58,6 +63,7 @@ struct Flags {
   bool verbose = false;
   bool replay = false;
   int ready_fd = -1;
+  HistoryFlags history;
 };
 
 // Every event, every mapped binary and every client is a descriptor.
@@ -66,6 +72,21 @@ void RaiseDescriptorLimit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Why there is none goes to *why_none, and to the log: sessions are worth having without one.
+std::unique_ptr<History> OpenHistory(const Flags& flags, pmu::Kernel* kernel,
+                                     const HistoryOptions& options, std::string* why_none) {
+  if (flags.replay || flags.history.off) {
+    *why_none = "this daemon keeps no history (--no-history)";
+    return nullptr;
+  }
+  absl::StatusOr<std::unique_ptr<History>> history = History::Open(kernel, options);
+  if (history.ok()) return *std::move(history);
+  *why_none =
+      absl::StrCat("this daemon keeps no history: ", std::string(history.status().message()));
+  Log(LogLevel::kError, *why_none);
+  return nullptr;
 }
 
 // The file, and the flags over it.
@@ -131,6 +152,7 @@ struct Servers {
 // What they serve, and with what.
 struct Served {
   ProfilerService* service;
+  HistoryService* history;
   const SessionTable* sessions;
   Authenticator* authenticator;
   Audit* audit;
@@ -140,9 +162,10 @@ absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, b
                               const Served& of) {
   Servers servers;
   absl::StatusOr<std::unique_ptr<Server>> requests =
-      given.requests >= 0 ? Server::Serve(given.requests, "", of.service, of.authenticator)
-                          : Server::Listen(config.socket, replay ? kOwnerOnly : kEverybody,
-                                           of.service, of.authenticator);
+      given.requests >= 0
+          ? Server::Serve(given.requests, "", of.service, of.history, of.authenticator)
+          : Server::Listen(config.socket, replay ? kOwnerOnly : kEverybody, of.service, of.history,
+                           of.authenticator);
   if (!requests.ok()) return requests.status();
   servers.requests = *std::move(requests);
   if (replay) return servers;
@@ -214,6 +237,11 @@ int Run(const Flags& flags) {
     LogLines(LogLevel::kError, config.status().message());
     return 2;
   }
+  const absl::StatusOr<HistoryOptions> history_options = flags.history.ToOptions();
+  if (!history_options.ok()) {
+    Log(LogLevel::kError, history_options.status().message());
+    return 2;
+  }
   SetLogLevel(config->log_level);
   RaiseDescriptorLimit();
   GivenSockets given;
@@ -238,6 +266,8 @@ int Run(const Flags& flags) {
   // Before any thread starts, so that none of them gets them instead.
   BlockMainLoopSignals();
   signal(SIGPIPE, SIG_IGN);
+  // A file that may not grow further is an error like a full disk.
+  signal(SIGXFSZ, SIG_IGN);
   // Debian's build of absl looks for deadlocks at run time, at four times the price of a lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   RequestActivity& activity = RequestActivity::Install();
@@ -250,6 +280,10 @@ int Run(const Flags& flags) {
   TaskTable tasks(flags.replay ? kReplayContexts : config->max_contexts);
   Audit audit;  // before the sessions, whose ends it tells of
   Authenticator authenticator;
+  // Before the sessions too: what they find until their end goes there.
+  std::string no_history;
+  const std::unique_ptr<History> history =
+      OpenHistory(flags, &kernel, *history_options, &no_history);
   // Before the sessions, which have their shares in it.
   FlowTable flows(&kernel, &admission, &binaries, &tasks, config->linger);
   SessionTable sessions;
@@ -257,8 +291,18 @@ int Run(const Flags& flags) {
   ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &flows, &audit,
                           &authenticator, UserLimits::ForCpus(std::thread::hardware_concurrency()),
                           flags.replay);
+  service.set_history(history.get(), no_history);
+  HistoryService history_service(history.get(), no_history, &authenticator);
+  std::optional<ContinuousSession> continuous;
+  if (history != nullptr && !flags.history.no_continuous) {
+    continuous.emplace(&sessions, [&service](const v1::CreateSessionRequest& request) {
+      return service.Create(request);
+    });
+    service.set_continuous(&*continuous);
+  }
   absl::StatusOr<Servers> servers = Serve(*config, given, flags.replay,
                                           {.service = &service,
+                                           .history = &history_service,
                                            .sessions = &sessions,
                                            .authenticator = &authenticator,
                                            .audit = &audit});
@@ -266,6 +310,7 @@ int Run(const Flags& flags) {
     Log(LogLevel::kError, servers.status().message());
     return 1;
   }
+  if (continuous.has_value()) continuous->Start();
   if (flags.ready_fd >= 0) {
     const char ready = '\n';
     if (write(flags.ready_fd, &ready, 1) != 1) return 1;
@@ -278,6 +323,7 @@ int Run(const Flags& flags) {
   if (!flags.replay) Log(LogLevel::kInfo, absl::StrCat("stopping: ", why));
   servers->metrics.reset();
   // Sessions first: their streams then end in order, each with its last message.
+  if (continuous.has_value()) continuous->Stop();
   sessions.StopAll();
   servers->requests->Shutdown(absl::Now() + absl::Seconds(2));
   return 0;
@@ -327,6 +373,7 @@ int main(int argc, char** argv) {
   app.add_option("--ready-fd", flags.ready_fd,
                  "write a newline to this descriptor once the socket is served")
       ->type_name("FD");
+  flags.history.AddTo(app);
   app.footer(
       "Then, in another terminal:\n"
       "  lbrctl record -a -d 10s -o flamegraph.svg\n"

@@ -13,6 +13,11 @@ bool ProfileTable::Add(const Sample& sample) {
   }
   found->second.samples += 1;
   found->second.weight += sample.weight;
+  Count(sample);
+  return true;
+}
+
+void ProfileTable::Count(const Sample& sample) {
   ++samples_;
   first_time_ns_ = std::min(first_time_ns_, sample.time_ns);
   last_time_ns_ = std::max(last_time_ns_, sample.time_ns);
@@ -27,7 +32,6 @@ bool ProfileTable::Add(const Sample& sample) {
       ++by_source_[static_cast<size_t>(sample.stack->frames.back()->source)];
     }
   }
-  return true;
 }
 
 }  // namespace lbrd::daemon

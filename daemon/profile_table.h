@@ -33,6 +33,8 @@ class ProfileTable {
 
   // False: full.
   bool Add(const Sample& sample);
+  // Only into the account: the sample is kept elsewhere.
+  void Count(const Sample& sample);
 
   const absl::flat_hash_map<Key, Sum>& entries() const { return entries_; }
   uint64_t samples() const { return samples_; }

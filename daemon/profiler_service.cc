@@ -11,6 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "daemon/continuous_session.h"
+#include "daemon/history.h"
+#include "daemon/history_service.h"
 #include "daemon/private_feed.h"
 #include "daemon/process_owner.h"
 #include "daemon/proto_encoder.h"
@@ -41,6 +44,16 @@ absl::Duration CpuTime() {
   rusage usage;
   if (getrusage(RUSAGE_SELF, &usage) != 0) return absl::ZeroDuration();
   return absl::DurationFromTimeval(usage.ru_utime) + absl::DurationFromTimeval(usage.ru_stime);
+}
+
+std::vector<RecordedEvent> EventsOf(const SessionFeed& feed) {
+  v1::Session described;
+  feed.Describe(&described);
+  std::vector<RecordedEvent> events;
+  for (const v1::SessionEvent& event : described.events()) {
+    events.push_back({event.name(), event.unit()});
+  }
+  return events;
 }
 
 // absl's and gRPC's codes are the same numbers.
@@ -114,6 +127,8 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->mutable_cpu_time()->set_seconds(absl::ToInt64Seconds(cpu_time));
   response->mutable_cpu_time()->set_nanos(
       static_cast<int32_t>(absl::ToInt64Nanoseconds(cpu_time) % 1'000'000'000));
+  if (history_ != nullptr) DescribeHistory(*history_, response->mutable_history());
+  if (continuous_ != nullptr) response->mutable_history()->set_continuous(continuous_->problem());
 }
 
 absl::StatusOr<Identity> ProfilerService::Enter(const grpc::ServerContext* context,
@@ -181,12 +196,22 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& w
   absl::StatusOr<std::unique_ptr<SessionFeed>> feed = OpenFeed(who, name, permit);
   if (absl::Status owned = check_target(); !owned.ok()) return owned;
   if (!feed.ok()) return feed.status();
+  std::shared_ptr<HistoryRecorder> recorder;
+  if (permit.spec.retain() || permit.spec.continuous()) {
+    recorder = history_->Record(name, who.uid, EventsOf(**feed));
+  }
   auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(feed), who.uid);
+  session->RetainIn(std::move(recorder));
   session->set_on_change([this] { sessions_.Changed(); });
   session->set_on_ended(
       [this, who, name](const absl::Status& result) { audit_.Ended(who, name, result); });
   if (absl::Status started = session->Start(); !started.ok()) return started;
   return session;
+}
+
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
+    const v1::CreateSessionRequest& request) {
+  return Create({.role = Role::kAdmin, .uid = geteuid(), .pid = getpid(), .comm = "lbrd"}, request);
 }
 
 absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
@@ -196,6 +221,9 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
   absl::StatusOr<v1::SessionSpec> spec = CheckSpec(std::move(permit->spec), replay_);
   if (!spec.ok()) return spec.status();
   permit->spec = *std::move(spec);
+  if (history_ == nullptr && (permit->spec.retain() || permit->spec.continuous())) {
+    return absl::FailedPreconditionError(why_no_history_);
+  }
   SessionScope scope{.prefix = ScopeOf(who)};
   if (!who.admin()) scope.most = limits_.sessions;
   const absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id(), scope);

@@ -23,6 +23,9 @@
 
 namespace lbrd::daemon {
 
+class ContinuousSession;
+class History;
+
 class ProfilerService final : public v1::Profiler::Service {
  public:
   // `replay`: this daemon reads a recording for its one client, and touches no kernel events.
@@ -43,6 +46,15 @@ class ProfilerService final : public v1::Profiler::Service {
         capabilities_(kernel, pmu::ForkSwitchingChild),
         replay_(replay),
         started_ns_(kernel->Now()) {}
+
+  // Where sessions are kept that ask for it, and why that is not done. Before the service is used.
+  void set_history(History* history, std::string why_none) {
+    history_ = history;
+    why_no_history_ = std::move(why_none);
+  }
+  void set_continuous(const ContinuousSession* continuous) { continuous_ = continuous; }
+  // As CreateSession, for sessions of the daemon's own.
+  absl::StatusOr<std::shared_ptr<Session>> Create(const v1::CreateSessionRequest& request);
 
   grpc::Status GetCapabilities(grpc::ServerContext*, const v1::GetCapabilitiesRequest* request,
                                v1::Capabilities* response) override;
@@ -104,6 +116,9 @@ class ProfilerService final : public v1::Profiler::Service {
   const UserLimits limits_;
   MachineCapabilities capabilities_;
   SourceAnnotator annotator_;
+  History* history_ = nullptr;
+  std::string why_no_history_ = "this daemon keeps no history";
+  const ContinuousSession* continuous_ = nullptr;
   const bool replay_;
   const uint64_t started_ns_;
   absl::Mutex streams_mutex_;  // a leaf

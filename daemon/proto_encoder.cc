@@ -1,9 +1,5 @@
 #include "daemon/proto_encoder.h"
 
-#include <string>
-
-#include "absl/strings/string_view.h"
-
 namespace lbrd::daemon {
 namespace {
 

@@ -46,14 +46,16 @@ std::string GoAway(absl::string_view why) {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const std::string& path, mode_t mode,
                                                        v1::Profiler::Service* service,
+                                                       grpc::Service* history,
                                                        Authenticator* authenticator) {
   const absl::StatusOr<int> listener = ListenOnUnixSocket(path, mode);
   if (!listener.ok()) return listener.status();
-  return Serve(*listener, path, service, authenticator);
+  return Serve(*listener, path, service, history, authenticator);
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::string path,
                                                       v1::Profiler::Service* service,
+                                                      grpc::Service* history,
                                                       Authenticator* authenticator) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -64,6 +66,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::str
   quota.SetMaxThreads(kMaxThreads);
   builder.SetResourceQuota(quota);
   builder.RegisterService(service);
+  if (history != nullptr) builder.RegisterService(history);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {
     close(listening_fd);

@@ -23,14 +23,17 @@ namespace lbrd::daemon {
 
 class Server {
  public:
-  // Listens at `path` (daemon/unix_listener.h). Borrows both.
+  // Listens at `path` (daemon/unix_listener.h). Borrows all; `history`
+  // may be nullptr.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(const std::string& path, mode_t mode,
                                                         v1::Profiler::Service* service,
+                                                        grpc::Service* history,
                                                         Authenticator* authenticator);
   // Serves a socket that listens already, such as one that systemd passed. It is closed at the end;
   // `path` is removed then, unless it is empty.
   static absl::StatusOr<std::unique_ptr<Server>> Serve(int listening_fd, std::string path,
                                                        v1::Profiler::Service* service,
+                                                       grpc::Service* history,
                                                        Authenticator* authenticator);
   ~Server();
   // Stops accepting, and ends what is still open at `deadline`. Removes the socket. Once.

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/history_recorder.h"
 #include "daemon/private_feed.h"
 #include "daemon/proto_encoder.h"
 
@@ -44,6 +45,7 @@ Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
 Session::~Session() {
   Stop();
   feed_.reset();
+  if (recorder_ != nullptr) recorder_->End();
 }
 
 absl::Status Session::Start() {
@@ -62,6 +64,13 @@ absl::Status Session::Begin() {
       spec_.has_duration()
           ? absl::Seconds(spec_.duration().seconds()) + absl::Nanoseconds(spec_.duration().nanos())
           : absl::InfiniteDuration();
+  // First, so that it knows of the first sample.
+  if (recorder_ != nullptr) {
+    recorder_->Begin([this] {
+      const FeedStats stats = feed_->stats();
+      return stats.source.lost_samples + stats.dropped_queue_full + stats.undecodable_samples;
+    });
+  }
   absl::Status begun =
       feed_->Begin(duration, this, [this](const absl::Status& status) { Ended(status); });
   if (!begun.ok()) {
@@ -73,6 +82,8 @@ absl::Status Session::Begin() {
 }
 
 void Session::Ended(const absl::Status& status) {
+  // Its last samples have been delivered. Before anybody is told that it has ended.
+  if (recorder_ != nullptr) recorder_->End();
   std::vector<std::shared_ptr<SampleStream>> streams;
   {
     absl::MutexLock lock(&mutex_);
@@ -167,10 +178,15 @@ void Session::Deliver(std::span<const Sample> samples) {
   {
     absl::MutexLock lock(&mutex_);
     for (const Sample& sample : samples) {
-      if (!profile_.Add(sample)) ++dropped_profile_full_;
+      if (spec_.continuous()) {
+        profile_.Count(sample);
+      } else if (!profile_.Add(sample)) {
+        ++dropped_profile_full_;
+      }
     }
     streams = streams_;
   }
+  if (recorder_ != nullptr) recorder_->Deliver(samples);
   for (const auto& stream : streams) stream->Push(samples);
 }
 
@@ -250,6 +266,9 @@ void Session::Describe(v1::Session* out) const {
     running = absl::Nanoseconds(profile_.last_time_ns() - profile_.first_time_ns());
   }
   SetDuration(running, out->mutable_running_time());
+  if (spec_.continuous()) {
+    out->add_notes(absl::StrCat("its samples are in the history: lbrctl query --session ", name_));
+  }
 }
 
 void Session::EncodeProfileTo(DefinitionEncoder* definitions, v1::Profile* out) const {

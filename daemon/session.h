@@ -27,6 +27,8 @@
 
 namespace lbrd::daemon {
 
+class HistoryRecorder;
+
 class Session : public SampleSink {
  public:
   Session(std::string name, v1::SessionSpec spec, std::unique_ptr<SessionFeed> feed,
@@ -38,6 +40,8 @@ class Session : public SampleSink {
   // Stops it.
   ~Session() override;
 
+  // Its samples also go there. Before Start().
+  void RetainIn(std::shared_ptr<HistoryRecorder> recorder) { recorder_ = std::move(recorder); }
   // Lets the samples flow, unless it waits for a stream.
   absl::Status Start();
   // Ends the flow and waits until all that was taken has been delivered.
@@ -89,6 +93,7 @@ class Session : public SampleSink {
   const v1::SessionSpec spec_;
   const uint32_t owner_uid_;
   const absl::Time create_time_;
+  std::shared_ptr<HistoryRecorder> recorder_;  // null: they are not kept; before its feed
   std::unique_ptr<SessionFeed> feed_;
   const bool patient_;
   std::function<void()> on_change_ = [] {};

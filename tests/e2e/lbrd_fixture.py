@@ -45,12 +45,12 @@ class Daemon:
     """lbrd on a socket of its own, from `with` to its end, which must be clean.
 
     `descriptors`: how many it may have open; None: as many as this process. `args`: more of its
-    command line. `env`: more of its environment.
+    command line. `env`: more of its environment. `history`: it keeps one, as `args` say.
     """
 
-    def __init__(self, descriptors=None, args=(), env=None):
+    def __init__(self, descriptors=None, args=(), env=None, history=False):
         self.descriptors = descriptors
-        self.args = [str(arg) for arg in args]
+        self.args = [str(arg) for arg in args] + ([] if history else ["--no-history"])
         self.env = {**os.environ, **(env or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
         self.socket = self.folder / "lbrd.sock"

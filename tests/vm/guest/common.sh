@@ -15,7 +15,7 @@ wait_for() {
 
 # start_daemon LOG: lbrd, serving $socket; its process is $daemon.
 start_daemon() {
-  lbrd --socket $socket >"$1" 2>&1 &
+  lbrd --socket $socket --no-history >"$1" 2>&1 &
   daemon=$!
   wait_for "lbrd's socket" 60 test -S $socket
 }
