@@ -25,11 +25,17 @@ def commands():
 class Readme(unittest.TestCase):
     def test_commands(self):
         known = list(commands())
-        # These two are this test's and CI's own way in; the daemon is started by the fixture.
-        for own in ("scripts/quickstart", "scripts/test", "build/release/daemon/lbrd"):
+        # These are this test's and CI's own way in; the daemon is started by the fixture; the package
+        # is tests/systemd's, which installs and starts it in a container.
+        for own in ("scripts/quickstart", "scripts/test", "build/release/daemon/lbrd", "scripts/package",
+                    "apt install ./build/release/lbrd_0.1.0-1_amd64.deb",
+                    "systemctl enable --now lbrd.socket"):
             self.assertIn(own, known)
             known.remove(own)
-        with Daemon() as daemon, Demo() as demo, tempfile.TemporaryDirectory() as folder:
+        with (tempfile.TemporaryDirectory() as folder,
+              Daemon(args=["--history", f"{folder}/history.db", "--history-bucket", "1s"],
+                     history=True) as daemon,
+              Demo() as demo):
             environment = dict(os.environ, LBRD_SOCKET=str(daemon.socket))
             program = pathlib.Path(folder) / "program"
             program.write_text("#!/bin/sh\ni=0; while [ $i -lt 100000 ]; do i=$((i+1)); done\n")
