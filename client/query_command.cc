@@ -187,8 +187,8 @@ void AddQueryCommand(CLI::App& app, const Common& common, Action* action) {
                       "only stacks through a binary of this build ID, or how it begins");
   command->add_option("--by", flags->by,
                       "what to sum up by, with commas between: session, event, time, pid,\n"
-                      "tid, comm, process, cgroup, uid, exe, binary, build-id, function, stack\n"
-                      "(default: the hottest functions)");
+                      "tid, comm, process, cgroup, uid, exe, binary, build-id, function,\n"
+                      "stack (default: the hottest functions)");
   command->add_option("--limit", flags->limit, "rows to show (default: 40; 0: all)");
   command
       ->add_option("-o,--output", flags->outputs,

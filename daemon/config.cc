@@ -61,8 +61,8 @@ constexpr Setting kSettings[] = {
     {"max-sessions", "N", "sessions at once, those among them that ended and were not deleted",
      true, CountValue{&Config::max_sessions, 1, 4096}},
     {"linger", "TIME",
-     "keep events that sessions shared open, disabled, for so long after the last one has left,\n"
-     "for the next; 0: close them at once",
+     "keep events that sessions shared open, disabled, for so long after the\n"
+     "last one has left, for the next; 0: close them at once",
      false, DurationValue{&Config::linger, absl::Milliseconds(1), absl::Hours(1)}},
     {"max-contexts", "N", "threads whose history is kept; 872 bytes each", false,
      CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},

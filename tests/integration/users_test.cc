@@ -122,7 +122,8 @@ TEST(UsersTest, EachRpcIsItsCallersHoweverOftenTheyConnect) {
   }
   daemon::Authenticator authenticator({}, {.requests_per_second = 1e9});
   WhoAmI service(&authenticator);
-  auto server = daemon::Server::Listen(socket, daemon::kEverybody, &service, &authenticator);
+  auto server =
+      daemon::Server::Listen(socket, daemon::kEverybody, &service, nullptr, &authenticator);
   ASSERT_TRUE(server.ok()) << server.status();
   EXPECT_EQ(users.Run(), (std::vector<int>{0, 0, 0}));
   (*server)->Shutdown(absl::Now() + absl::Seconds(5));
@@ -298,10 +299,13 @@ TEST(UsersTest, TenThousandHostileRequestsLeaveNothingBehind) {
   daemon::TaskTable tasks;
   daemon::Audit audit;
   daemon::Authenticator authenticator({}, {.requests_per_second = 1e9});
+  // Events that are kept for the next session would be descriptors left behind.
+  daemon::FlowTable flows(&kernel, &admission, &binaries, &tasks, absl::ZeroDuration());
   daemon::SessionTable sessions;
-  daemon::ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &audit,
+  daemon::ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &flows, &audit,
                                   &authenticator, {}, false);
-  auto server = daemon::Server::Listen(socket, daemon::kEverybody, &service, &authenticator);
+  auto server =
+      daemon::Server::Listen(socket, daemon::kEverybody, &service, nullptr, &authenticator);
   ASSERT_TRUE(server.ok()) << server.status();
   const size_t before = OpenDescriptors();
   EXPECT_EQ(users.Run(), (std::vector<int>{0, 0, 0}));

@@ -35,7 +35,7 @@ class ServerTest : public ::testing::Test {
 
   std::unique_ptr<Server> Listen() {
     absl::StatusOr<std::unique_ptr<Server>> server =
-        Server::Listen(socket_, kEverybody, &service_, &authenticator_);
+        Server::Listen(socket_, kEverybody, &service_, nullptr, &authenticator_);
     EXPECT_TRUE(server.ok()) << server.status();
     return *std::move(server);
   }
@@ -101,7 +101,7 @@ TEST_F(ServerTest, ReflectsItsService) {
 TEST_F(ServerTest, TheSocketIsForWhomItIsMeant) {
   for (const mode_t mode : {kOwnerOnly, kEverybody}) {
     absl::StatusOr<std::unique_ptr<Server>> server =
-        Server::Listen(socket_, mode, &service_, &authenticator_);
+        Server::Listen(socket_, mode, &service_, nullptr, &authenticator_);
     ASSERT_TRUE(server.ok()) << server.status();
     struct stat status;
     ASSERT_EQ(lstat(socket_.c_str(), &status), 0);
@@ -114,7 +114,7 @@ TEST_F(ServerTest, TheSocketIsForWhomItIsMeant) {
 TEST_F(ServerTest, ServesASocketThatListensAlready) {
   const absl::StatusOr<int> listener = ListenOnUnixSocket(socket_, kEverybody);
   ASSERT_TRUE(listener.ok()) << listener.status();
-  auto server = Server::Serve(*listener, "", &service_, &authenticator_);
+  auto server = Server::Serve(*listener, "", &service_, nullptr, &authenticator_);
   ASSERT_TRUE(server.ok()) << server.status();
   EXPECT_EQ(Call("/grpc.health.v1.Health/Check", ""), "\x08\x01");
   (*server)->Shutdown(absl::Now() + absl::Seconds(5));
@@ -125,13 +125,14 @@ TEST_F(ServerTest, ServesASocketThatListensAlready) {
 TEST_F(ServerTest, RefusesASecondDaemonAndAFileInTheWay) {
   const std::unique_ptr<Server> server = Listen();
   EXPECT_TRUE(absl::IsAlreadyExists(
-      Server::Listen(socket_, kEverybody, &service_, &authenticator_).status()));
+      Server::Listen(socket_, kEverybody, &service_, nullptr, &authenticator_).status()));
   const std::string file = absl::StrCat(folder_, "/file");
   std::ofstream(file) << "precious";
   EXPECT_TRUE(absl::IsFailedPrecondition(
-      Server::Listen(file, kEverybody, &service_, &authenticator_).status()));
+      Server::Listen(file, kEverybody, &service_, nullptr, &authenticator_).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(
-      Server::Listen(std::string(200, 'x'), kEverybody, &service_, &authenticator_).status()));
+      Server::Listen(std::string(200, 'x'), kEverybody, &service_, nullptr, &authenticator_)
+          .status()));
   server->Shutdown(absl::Now() + absl::Seconds(5));
 }
 
