@@ -240,6 +240,8 @@ pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
   switch (spec.stack_mode()) {
     case v1::STACK_MODE_LBR:
       request.source = pmu::StackSource::kLbr;
+      // Asked for: by default there is none beside the LBR (CheckSpec).
+      request.copy_beside_lbr = spec.stack_copy_bytes() != 0;
       break;
     case v1::STACK_MODE_KERNEL_DEFERRED:
       request.source = pmu::StackSource::kKernelDeferred;

@@ -7,8 +7,8 @@
 // again it gets a new event under the same roots. Every look takes one step per CPU, so any
 // sequence of these ends; what cannot be opened stays a gap, with a note that says why.
 //
-// Nobody told of what was forked, executed or mapped on a CPU before its new event: after that /proc
-// is asked of every process, at most once a second.
+// Nobody told of what was forked, executed or mapped on a CPU before its new event: after that
+// /proc is asked of every process, at most once a second.
 //
 // A CPU that was away between two looks is found by its side-band event, whose time_enabled stands
 // still although it is enabled: one read (an interrupt of that CPU) a second and CPU, and two when

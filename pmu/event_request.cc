@@ -112,7 +112,7 @@ perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& req
       // was, which the chain would otherwise.
       attr.exclude_callchain_user = 1;
       attr.sample_regs_user = kPlaceRegisters;
-      if (!request.best_source && request.stack_copy_bytes != 0) {
+      if (request.copy_beside_lbr) {
         attr.sample_type |= PERF_SAMPLE_STACK_USER;
         attr.sample_regs_user = kUnwindRegisters;
         attr.sample_stack_user = request.stack_copy_bytes;

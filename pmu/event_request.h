@@ -30,6 +30,7 @@ struct EventRequest {
   bool best_source = true;    // take the ladder from the top, ignoring `source`
   StackSource source = StackSource::kLbr;
   uint32_t stack_copy_bytes = kDefaultStackCopyBytes;  // a multiple of 8
+  bool copy_beside_lbr = false;                        // copy that much with the LBR as well
   bool user_only = false;
 };
 

@@ -11,7 +11,9 @@ void OwnerFilter::Forked(int32_t pid, int32_t parent_pid, uint64_t time) {
   processes_.erase(pid);
   const auto parent = processes_.find(parent_pid);
   if (parent == processes_.end() || parent->second.since > time) return;
-  processes_[pid] = {.own = parent->second.own, .since = time, .looked_at = time};
+  // A copy first: the child's place may move the parent's.
+  const Known child{.own = parent->second.own, .since = time, .looked_at = time};
+  processes_[pid] = child;
 }
 
 void OwnerFilter::Executed(int32_t pid, uint64_t time) {

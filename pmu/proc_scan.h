@@ -54,8 +54,8 @@ struct RunningThread {
 };
 
 // Appends the names of the process's threads and its executable mappings, and to `threads`, unless
-// it is nullptr, the threads. Call it after the events were enabled: what changes meanwhile comes as a record as well, and those are applied later.
-// kNotFound: the process left.
+// it is nullptr, the threads. Call it after the events were enabled: what changes meanwhile comes
+// as a record as well, and those are applied later. kNotFound: the process left.
 absl::Status ScanProcess(Kernel& kernel, int32_t pid, RecordWriter* out,
                          std::vector<RunningThread>* threads = nullptr);
 // The same of every process that runs. An error: there is no /proc to list them.

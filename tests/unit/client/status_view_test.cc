@@ -23,6 +23,7 @@ TEST(RenderStatus, AlignsTheFigures) {
   stats.set_lookups_without_context(1);
   stats.set_rule_table_bytes(1536);
   stats.set_resident_bytes((uint64_t{1} << 30) - 1);
+  stats.mutable_cpu_time()->set_seconds(75);
   EXPECT_EQ(RenderStatus(stats),
             "lbrd                0.1.0, up 2 h 00 min\n"
             "sessions            2 running, 1 stopped\n"
@@ -31,7 +32,8 @@ TEST(RenderStatus, AlignsTheFigures) {
             "contexts refused    0\n"
             "unknown histories   1 sample\n"
             "unwinding tables    1.5 KiB\n"
-            "resident memory     1.0 GiB\n");
+            "resident memory     1.0 GiB\n"
+            "CPU time            1 min 15 s\n");
 }
 
 TEST(RenderStatus, OfADaemonThatDoesNothing) {
