@@ -46,6 +46,7 @@ std::string TargetText(const v1::Target& target) {
 }
 
 void Audit::Line(const Identity& who, absl::string_view what, const absl::Status& result) {
+  if (!on_) return;
   std::string line =
       absl::StrCat("audit: uid=", who.uid, " pid=", who.pid, " comm=", Quoted(who.comm), " ", what);
   if (result.ok()) {

@@ -26,6 +26,10 @@ class Audit {
  public:
   static constexpr int kDenialsPerSecond = 20;
 
+  // `on`: whether anything is told. A daemon that reads a recording for the one who started it has
+  // nobody to tell.
+  explicit Audit(bool on = true) : on_(on) {}
+
   // A session's start, or why it was not.
   void Start(const Identity& who, absl::string_view session, const v1::SessionSpec& spec,
              const absl::Status& result);
@@ -40,6 +44,7 @@ class Audit {
  private:
   void Line(const Identity& who, absl::string_view what, const absl::Status& result);
 
+  const bool on_;
   absl::Mutex mutex_;  // a leaf
   absl::Time second_ ABSL_GUARDED_BY(mutex_);
   int denials_ ABSL_GUARDED_BY(mutex_) = 0;

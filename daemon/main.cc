@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -223,7 +224,12 @@ MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* con
           .busy =
               [sessions, activity, begun = uint64_t{0}]() mutable {
                 const uint64_t before = std::exchange(begun, activity->begun());
-                return activity->open() != 0 || begun != before || !sessions->List("").empty();
+                const auto all = sessions->List("");
+                // The daemon's own session is nobody's reason to stay.
+                const bool asked_for = std::any_of(all.begin(), all.end(), [](const auto& session) {
+                  return !session->spec().continuous();
+                });
+                return activity->open() != 0 || begun != before || asked_for;
               },
           .exit_idle =
               [can_be_started_again, config] {
@@ -278,7 +284,7 @@ int Run(const Flags& flags) {
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
   TaskTable tasks(flags.replay ? kReplayContexts : config->max_contexts);
-  Audit audit;  // before the sessions, whose ends it tells of
+  Audit audit(!flags.replay);  // before the sessions, whose ends it tells of
   Authenticator authenticator;
   // Before the sessions too: what they find until their end goes there.
   std::string no_history;

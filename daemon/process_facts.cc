@@ -1,10 +1,9 @@
 #include "daemon/process_facts.h"
 
+#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -15,10 +14,20 @@
 namespace lbrd::daemon {
 namespace {
 
-// Empty: it cannot be read. These files are made by the kernel and are small.
+// Empty: it cannot be read, or the process is gone by now. These files are made by the kernel and
+// are smaller. (A stream's buffer would throw where a read of it fails.)
 std::string ReadProc(int32_t pid, absl::string_view name) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/", name));
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const int fd = open(absl::StrCat("/proc/", pid, "/", name).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  std::string text(16384, '\0');
+  size_t size = 0;
+  ssize_t got = 0;
+  while (size < text.size() && (got = read(fd, text.data() + size, text.size() - size)) > 0) {
+    size += static_cast<size_t>(got);
+  }
+  close(fd);
+  text.resize(got < 0 ? 0 : size);
+  return text;
 }
 
 int64_t Seconds(clockid_t clock) {

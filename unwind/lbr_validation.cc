@@ -14,6 +14,8 @@ namespace {
 constexpr size_t kMaxFunctionBytes = 16384;
 // Entries of a PLT are no longer, and have a computed jump each.
 constexpr uint64_t kMaxStubBytes = 16;
+// Functions that are looked at for where a called one can have left by tail calls.
+constexpr size_t kMaxTailCalls = 16;
 
 // The C library's way from a program's or thread's entry to its own code, by the names of glibc and
 // musl. Each of these is entered once in a thread's life.
@@ -149,22 +151,39 @@ const LbrValidator::KnownCall& LbrValidator::Look(const AddressSpace& space, con
 LbrValidator::Chain LbrValidator::ExamineJump(const AddressSpace& space, const KnownCall& older,
                                               uint64_t inner) const {
   const Range there = FunctionAt(space, inner);
-  const Mapping* mapping = space.Find(older.callee);
-  if (there.size == 0 || mapping == nullptr || older.callee_size > kMaxFunctionBytes) {
-    return Chain::kUnchecked;
+  if (there.size == 0) return Chain::kUnchecked;
+  // What it can have left for, one tail call after another; the nearest first.
+  std::vector<Range> entered = {{older.callee, older.callee_size, false}};
+  bool computed = false;
+  x86_64::Jumps jumps;
+  std::vector<std::byte> bytes;
+  for (size_t i = 0; i < entered.size(); ++i) {
+    const Range function = entered[i];
+    const Mapping* mapping = space.Find(function.start);
+    std::span<const std::byte> code;
+    if (mapping != nullptr && function.size <= kMaxFunctionBytes &&
+        mapping->binary->machine() == EM_X86_64) {
+      bytes.resize(function.size);
+      code = ReadCode(*mapping, function.start, bytes);
+    }
+    if (code.empty()) {
+      if (i == 0) return Chain::kUnchecked;
+      computed = true;  // nobody knows
+      continue;
+    }
+    x86_64::FindJumps(code, function.start, &jumps);
+    if (jumps.computed && function.size <= kMaxStubBytes) return Chain::kTailCall;
+    computed = computed || jumps.computed;
+    for (const uint64_t target : jumps.targets) {
+      if (target - there.start < there.size) return Chain::kTailCall;
+      const Range next = FunctionAt(space, target);
+      // Tail calls lead to where functions begin, which keeps what only looks like a jump out.
+      if (next.size == 0 || next.start != target || entered.size() >= kMaxTailCalls) continue;
+      const auto same = [&](const Range& range) { return range.start == next.start; };
+      if (std::none_of(entered.begin(), entered.end(), same)) entered.push_back(next);
+    }
   }
-  std::vector<std::byte> bytes(older.callee_size);
-  const std::span<const std::byte> code = ReadCode(*mapping, older.callee, bytes);
-  if (code.empty() || mapping->binary->machine() != EM_X86_64) return Chain::kUnchecked;
-  switch (x86_64::MayJump(code, older.callee, there.start, there.start + there.size)) {
-    case x86_64::JumpsTo::kThere:
-      return Chain::kTailCall;
-    case x86_64::JumpsTo::kAnywhere:
-      return older.callee_size <= kMaxStubBytes ? Chain::kTailCall : Chain::kMaybe;
-    case x86_64::JumpsTo::kNowhere:
-      break;
-  }
-  return Chain::kNo;
+  return computed ? Chain::kMaybe : Chain::kNo;
 }
 
 LbrValidator::Chain LbrValidator::Chains(const AddressSpace& space, const KnownCall& older,
@@ -210,15 +229,16 @@ void LbrValidator::Check(const AddressSpace& space, std::span<const pmu::Branch>
     if (chain == Chain::kUnchecked) out->findings.Add(WindowFinding::kUnchecked);
     if (chain == Chain::kTailCall) out->findings.Add(WindowFinding::kTailCall);
     if (chain == Chain::kNo || chain == Chain::kMaybe) {
-      // A long jump, and what throws exceptions, leaves calls behind that nobody returns from.
+      // A long jump, and what throws exceptions, leaves calls behind that nobody returns from. Where
+      // a tail call can have led here too, that is likelier: all is kept, and doubted.
       const std::optional<size_t> activation = Activation(space, window, i + 1, *inner);
-      i = activation.value_or(i);
-      call = &Look(space, {window[i].from, window[i].to});  // its place may have been taken
-      if (activation.has_value()) {
+      if (activation.has_value() && chain == Chain::kNo) {
+        i = *activation;
         out->findings.Add(WindowFinding::kStale);
         out->doubtful = true;
       } else if (chain == Chain::kMaybe) {
         out->findings.Add(WindowFinding::kTailCall);
+        out->doubtful = out->doubtful || activation.has_value();
         may_be_stale = true;  // unless everything is here to see
       } else if (i == 0) {
         // User mode stands still while the kernel runs: this is another task's window.
@@ -231,6 +251,7 @@ void LbrValidator::Check(const AddressSpace& space, std::span<const pmu::Branch>
       } else {
         return cut(WindowFinding::kNotChained);
       }
+      call = &Look(space, {window[i].from, window[i].to});  // its place may have been taken
     }
     out->calls.push_back(call->call);
     out->sizes.push_back(call->size);

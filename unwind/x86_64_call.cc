@@ -69,29 +69,22 @@ std::optional<CallInstruction> DecodeCall(std::span<const std::byte> code) {
   return CallInstruction{static_cast<uint8_t>(at + 1 + operand), false, 0};
 }
 
-JumpsTo MayJump(std::span<const std::byte> code, uint64_t address, uint64_t begin, uint64_t end) {
-  JumpsTo result = JumpsTo::kNowhere;
-  const auto hits = [&](size_t next, int64_t distance) {
+void FindJumps(std::span<const std::byte> code, uint64_t address, Jumps* out) {
+  out->targets.clear();
+  out->computed = false;
+  const auto add = [&](size_t next, int64_t distance) {
     const uint64_t target = address + next + static_cast<uint64_t>(distance);
-    return target >= begin && target < end;
+    if (target - address >= code.size()) out->targets.push_back(target);
   };
   for (size_t i = 0; i + 1 < code.size(); ++i) {
     const uint8_t byte = At(code, i);
     const uint8_t next = At(code, i + 1);
     // jmp rel8, jcc rel8; jmp rel32; jcc rel32.
-    if ((byte == 0xeb || byte >> 4 == 7) && hits(i + 2, static_cast<int8_t>(next))) {
-      return JumpsTo::kThere;
-    }
-    if (byte == 0xe9 && i + 5 <= code.size() && hits(i + 5, Distance(code, i + 1))) {
-      return JumpsTo::kThere;
-    }
-    if (byte == 0x0f && next >> 4 == 8 && i + 6 <= code.size() &&
-        hits(i + 6, Distance(code, i + 2))) {
-      return JumpsTo::kThere;
-    }
-    if (byte == 0xff && (next >> 3 & 7) == 4) result = JumpsTo::kAnywhere;  // ff /4
+    if (byte == 0xeb || byte >> 4 == 7) add(i + 2, static_cast<int8_t>(next));
+    if (byte == 0xe9 && i + 5 <= code.size()) add(i + 5, Distance(code, i + 1));
+    if (byte == 0x0f && next >> 4 == 8 && i + 6 <= code.size()) add(i + 6, Distance(code, i + 2));
+    if (byte == 0xff && (next >> 3 & 7) == 4) out->computed = true;  // ff /4
   }
-  return result;
 }
 
 }  // namespace lbrd::unwind::x86_64

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace lbrd::unwind::x86_64 {
 
@@ -26,14 +27,13 @@ struct CallInstruction {
 std::optional<CallInstruction> DecodeCall(std::span<const std::byte> code);
 
 // Where a function may go by jumps.
-enum class JumpsTo : uint8_t {
-  kNowhere,   // no jump there, and none that is computed
-  kAnywhere,  // it has a jump whose target is in a register or in memory
-  kThere,     // it has a direct jump there
+struct Jumps {
+  std::vector<uint64_t> targets;  // of direct ones that lead out of it
+  bool computed = false;          // it has one whose target is in a register or in memory
 };
 
-// Whether the code at `address`, whose bytes are `code`, may jump into [begin, end). Looks at every
-// byte as if an instruction began there: it may see a jump where there is none, and overlooks none.
-JumpsTo MayJump(std::span<const std::byte> code, uint64_t address, uint64_t begin, uint64_t end);
+// The jumps of the code at `address`, whose bytes are `code`. Looks at every byte as if an
+// instruction began there: it may see a jump where there is none, and overlooks none.
+void FindJumps(std::span<const std::byte> code, uint64_t address, Jumps* out);
 
 }  // namespace lbrd::unwind::x86_64

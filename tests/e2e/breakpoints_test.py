@@ -162,12 +162,16 @@ class Breakpoints(unittest.TestCase):
 
     def test_four_of_the_machine_leave_none(self):
         with Daemon() as daemon, Toucher() as toucher:
-            event = f"mem:{toucher.variable}/8:w"
+            # Of different variables: sessions on one share its breakpoints.
+            variable = int(str(toucher.variable), 0)
+            events = [f"mem:{variable + 8 * i:#x}/8:w" for i in range(5)]
             for i in range(4):
-                done = daemon.lbrctl("start", f"all-{i}", "-a", "-e", event)
+                done = daemon.lbrctl("start", f"all-{i}", "-a", "-e", events[i])
                 self.assertEqual(done.returncode, 0, done.stderr)
+            done = daemon.lbrctl("start", "shared", "-a", "-e", events[0])
+            self.assertEqual(done.returncode, 0, done.stderr)
             for target in (["-a"], ["-p", toucher.pid]):
-                done = daemon.lbrctl("start", "one-more", *target, "-e", event)
+                done = daemon.lbrctl("start", "one-more", *target, "-e", events[4])
                 self.assertEqual(done.returncode, 1)
                 self.assertIn("'all-3' (1 on every CPU)", done.stderr)
 

@@ -148,7 +148,8 @@ class GivenSockets(Folder):
         self.addCleanup(self.log.close)
         process = subprocess.Popen(
             ["systemd-socket-activate", "-l", str(self.socket), "-l", f"{self.socket}.fd",
-             str(LBRD), "--config", str(self.config), *map(str, args)], stderr=self.log)
+             str(LBRD), "--no-history", "--config", str(self.config), *map(str, args)],
+            stderr=self.log)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         wait_for("the sockets", lambda: (self.folder / "lbrd.sock.fd").exists())
@@ -225,7 +226,7 @@ class Privileges(Folder):
         self.addCleanup(os.close, ready)
         process = subprocess.Popen(
             ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={given}",
-             f"--ambient-caps={given}", f"--bounding-set={given}", str(LBRD), "--config",
+             f"--ambient-caps={given}", f"--bounding-set={given}", str(LBRD), "--no-history", "--config",
              "/dev/null", "--socket", str(self.socket), "--ready-fd", str(write)],
             pass_fds=[write], stderr=subprocess.PIPE, text=True)
         os.close(write)

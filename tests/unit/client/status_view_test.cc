@@ -33,7 +33,7 @@ TEST(RenderStatus, AlignsTheFigures) {
             "unknown histories   1 sample\n"
             "unwinding tables    1.5 KiB\n"
             "resident memory     1.0 GiB\n"
-            "CPU time            1 min 15 s\n");
+            "CPU time            75.0 s\n");
 }
 
 TEST(RenderStatus, OfADaemonThatDoesNothing) {

@@ -113,7 +113,7 @@ TEST(HistoryWriter, StaysWithinItsBoundAndLosesTheOldestOnly) {
             static_cast<uint64_t>((answer.end_ns - answer.begin_ns) / kSecond) * 400);
   EXPECT_TRUE(answer.notes.empty()) << answer.notes[0];
   // Definitions that no bucket uses go as well, if not at once.
-  EXPECT_LT(Count(folder, "SELECT count(*) FROM frames"), int64_t{stack} * 8 / 2);
+  EXPECT_LT(Count(folder, "SELECT count(*) FROM frames"), int64_t{stack} * 8 * 3 / 4);
 }
 
 TEST(HistoryWriter, ABucketLargerThanTheBoundIsRefusedAndHarmsNothing) {
