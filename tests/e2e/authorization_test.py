@@ -162,9 +162,8 @@ class Users(unittest.TestCase):
             self.assertIn(ann.pid, pids)
             self.assertNotIn(bob.pid, pids)
             self.assertEqual(kernel_frames(samples), [])
-            # lbrctl is the user's own, and has gRPC's threads.
-            names = {s["comm"] for s in samples if not s["comm"].startswith("grpc")}
-            self.assertLessEqual(names, {"sh", "lbrctl"})
+            # Besides the busy one, lbrctl is the user's own.
+            self.assertLessEqual(len(pids), 2, {(s["pid"], s["comm"]) for s in samples})
             self.assertGreater(session.dropped()["other_user"], 10)
 
     def test_a_setuid_program_is_not_shown_to_who_runs_it(self):
