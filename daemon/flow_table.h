@@ -44,7 +44,8 @@ class FlowTable {
  private:
   // The kind with defaults replaced by what they come to on this machine, so that who names it and
   // who does not share.
-  absl::StatusOr<FlowKind> Resolve(FlowKind kind, const v1::SessionSpec& spec);
+  absl::StatusOr<FlowKind> Resolve(FlowKind kind, const v1::SessionSpec& spec)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(open_mutex_);
   absl::StatusOr<std::shared_ptr<Flow>> Open(const std::string& session, const FlowDemand& demand,
                                              const v1::SessionSpec& spec);
   void CloseEnded();

@@ -151,7 +151,7 @@ std::vector<HistoryBucket> HistoryRecorder::Seal(bool all, int64_t unix_offset_n
     if (!begun_) return {};
     uint64_t until = (now_ns - std::min(now_ns, kLatenessNs)) / bucket_ns_ * bucket_ns_;
     if (all || ended_) until = ended_ ? end_ns_ : now_ns;
-    const auto cover = [&](uint64_t end_ns) {
+    const auto cover = [&](uint64_t end_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (covered_until_ns_ < end_ns) spans.push_back({{}, covered_until_ns_, end_ns});
       covered_until_ns_ = std::max(covered_until_ns_, end_ns);
     };

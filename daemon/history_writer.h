@@ -112,7 +112,6 @@ class HistoryWriter {
   // Committed, and to be committed.
   absl::flat_hash_set<int64_t> known_;
   std::vector<int64_t> pending_;
-  size_t rows_in_transaction_ = 0;
 
   // The sweep of definitions last used before `sweep_epoch_`: which table, from which id on.
   int64_t sweep_epoch_ = 0;

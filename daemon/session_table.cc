@@ -68,8 +68,10 @@ absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted,
     return absl::AlreadyExistsError(
         absl::StrCat("a session '", wanted, "' exists; stop it first: lbrctl stop ", wanted));
   }
-  const auto own = [&] { return OfScope(sessions_, scope.prefix); };
-  const auto count = [&] {
+  const auto own = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return OfScope(sessions_, scope.prefix);
+  };
+  const auto count = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto [from, to] = own();
     return static_cast<size_t>(std::distance(from, to));
   };
