@@ -177,6 +177,14 @@ absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view fil
     return absl::InvalidArgumentError(
         absl::StrCat(file, ": is larger than ", kMaxConfigBytes, " bytes"));
   }
+  // toml++ 3.3 runs into what it holds for unreachable with some characters beyond.
+  const auto* beyond = std::find_if(text.begin(), text.end(),
+                                    [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+  if (beyond != text.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ":", 1 + std::count(text.begin(), beyond, '\n'),
+                     ": a character that is not ASCII: write \\uXXXX in text, and none elsewhere"));
+  }
   const toml::parse_result parsed = toml::parse(std::string_view(text.data(), text.size()));
   if (parsed.failed()) {
     const toml::parse_error& error = parsed.error();

@@ -12,7 +12,16 @@
 // Thread rules: any thread. A read lock is destroyed by the thread that made it; it nests.
 #pragma once
 
-#if !defined(__SANITIZE_ADDRESS__)  // what is inlined has a misaligned access, harmless here
+// What is inlined has a misaligned access, harmless here, which UBSan (part of the same build as
+// AddressSanitizer) would stop at. g++ says by a macro that it sanitizes, clang by a feature.
+#if defined(__SANITIZE_ADDRESS__)
+#define LBRD_CALL_URCU 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LBRD_CALL_URCU 1
+#endif
+#endif
+#ifndef LBRD_CALL_URCU
 #define _LGPL_SOURCE
 #endif
 #include <urcu/urcu-bp.h>

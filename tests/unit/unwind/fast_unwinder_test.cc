@@ -24,7 +24,12 @@
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define LBRD_SANITIZED 1
-#else
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define LBRD_SANITIZED 1
+#endif
+#endif
+#ifndef LBRD_SANITIZED
 #define LBRD_SANITIZED 0
 #endif
 
