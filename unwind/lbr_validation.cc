@@ -229,8 +229,8 @@ void LbrValidator::Check(const AddressSpace& space, std::span<const pmu::Branch>
     if (chain == Chain::kUnchecked) out->findings.Add(WindowFinding::kUnchecked);
     if (chain == Chain::kTailCall) out->findings.Add(WindowFinding::kTailCall);
     if (chain == Chain::kNo || chain == Chain::kMaybe) {
-      // A long jump, and what throws exceptions, leaves calls behind that nobody returns from. Where
-      // a tail call can have led here too, that is likelier: all is kept, and doubted.
+      // A long jump, and what throws exceptions, leaves calls behind that nobody returns from.
+      // Where a tail call can have led here too, that is likelier: all is kept, and doubted.
       const std::optional<size_t> activation = Activation(space, window, i + 1, *inner);
       if (activation.has_value() && chain == Chain::kNo) {
         i = *activation;
