@@ -4,6 +4,7 @@
 #include <CLI/App.hpp>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,6 +37,15 @@ struct SourceFlags {
 
   void AddTo(CLI::App& command);
   v1::SourceDetail Detail() const;
+};
+
+// Where results go and in which form, shared by all that show a profile.
+struct OutputFlags {
+  std::vector<std::string> files;
+  std::string format;
+
+  // `endings`: what this command writes, by the files' endings; `formats`: --format's help.
+  void AddTo(CLI::App& command, const std::string& endings, const std::string& formats);
 };
 
 // A user by name or number. kInvalidArgument: there is none.

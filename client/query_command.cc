@@ -36,8 +36,7 @@ struct QueryFlags {
   std::string build_id;
   std::string by;
   std::optional<uint32_t> limit;
-  std::vector<std::string> outputs;
-  std::string format;
+  OutputFlags output;
 };
 
 absl::Status SetTime(const char* option, const std::string& text, absl::Time now,
@@ -132,7 +131,8 @@ absl::Status Query(const Common& common, const QueryFlags& flags) {
   if (!keys.ok()) return keys.status();
   const absl::StatusOr<v1::QueryProfileRequest> request = ToRequest(flags, *keys);
   if (!request.ok()) return request.status();
-  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  const absl::StatusOr<std::vector<Output>> outputs =
+      PlanOutputs(flags.output.files, flags.output.format);
   if (!outputs.ok()) return outputs.status();
   for (const Output& output : *outputs) {
     const bool of_rows =
@@ -190,14 +190,9 @@ void AddQueryCommand(CLI::App& app, const Common& common, Action* action) {
                       "tid, comm, process, cgroup, uid, exe, binary, build-id, function,\n"
                       "stack (default: the hottest functions)");
   command->add_option("--limit", flags->limit, "rows to show (default: 40; 0: all)");
-  command
-      ->add_option("-o,--output", flags->outputs,
-                   "write a file, by its ending: .svg (flame graph), .pb.gz (pprof),\n"
-                   ".folded, .jsonl (an object a row), .txt (table); may be given again")
-      ->take_all()
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--format", flags->format,
+  flags->output.AddTo(*command,
+                      ".svg (flame graph), .pb.gz (pprof),\n"
+                      ".folded, .jsonl (an object a row), .txt (table); may be given again",
                       "table, svg, pprof, folded or jsonl, whatever the file's ending;\n"
                       "without -o on standard output (default: table)");
   command->footer(

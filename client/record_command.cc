@@ -41,8 +41,7 @@ void CatchInterrupts() {
 
 struct RecordFlags {
   SamplingFlags sampling;
-  std::vector<std::string> outputs;
-  std::string format;
+  OutputFlags output;
   bool table = false;
   SourceFlags source;
   std::vector<std::string> command;
@@ -107,9 +106,10 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
         "say what to record: -a (the whole machine), -p PID, -t TID, -C CPUS, --cgroup PATH, "
         "--uid USER, or -- COMMAND");
   }
-  absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  absl::StatusOr<std::vector<Output>> outputs =
+      PlanOutputs(flags.output.files, flags.output.format);
   if (!outputs.ok()) return outputs.status();
-  if (flags.table && !flags.outputs.empty()) outputs->push_back({"-", OutputFormat::kTable});
+  if (flags.table && !flags.output.files.empty()) outputs->push_back({"-", OutputFormat::kTable});
 
   const absl::StatusOr<Client> client = Client::Connect(common.socket);
   if (!client.ok()) return client.status();
@@ -167,17 +167,13 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
   auto flags = std::make_shared<RecordFlags>();
   CLI::App* command = app.add_subcommand("record", "profile now, and show what was found");
   flags->sampling.AddTo(*command);
-  command
-      ->add_option("-o,--output", flags->outputs,
-                   "write a file, by its ending: .svg (flame graph), .pb.gz (pprof),\n"
-                   ".folded, .jsonl (every sample), .json (the session's account), .txt (table);\n"
-                   "may be given again")
-      ->take_all()
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--format", flags->format,
-                      "table, svg, pprof, folded, jsonl or session, whatever the file's ending;\n"
-                      "without -o on standard output (default: table)");
+  flags->output.AddTo(
+      *command,
+      ".svg (flame graph), .pb.gz (pprof),\n"
+      ".folded, .jsonl (every sample), .json (the session's account), .txt (table);\n"
+      "may be given again",
+      "table, svg, pprof, folded, jsonl or session, whatever the file's ending;\n"
+      "without -o on standard output (default: table)");
   flags->source.AddTo(*command);
   command->add_flag("--table", flags->table, "with -o: print the table as well");
   command->add_option("command", flags->command, "after --: a command to run and record");

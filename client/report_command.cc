@@ -20,8 +20,7 @@ namespace {
 
 struct ReportFlags {
   std::string input;
-  std::vector<std::string> outputs;
-  std::string format;
+  OutputFlags output;
   std::string daemon;
   SourceFlags source;
 };
@@ -45,7 +44,8 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet) {
 }
 
 absl::Status Report(const Common& common, const ReportFlags& flags) {
-  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  const absl::StatusOr<std::vector<Output>> outputs =
+      PlanOutputs(flags.output.files, flags.output.format);
   if (!outputs.ok()) return outputs.status();
   const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(flags.daemon);
   if (!daemon.ok()) return daemon.status();
@@ -84,14 +84,9 @@ void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
   CLI::App* command =
       app.add_subcommand("report", "show a perf.data recording; needs no root and no daemon");
   command->add_option("-i,--input", flags->input, "the recording")->required();
-  command
-      ->add_option("-o,--output", flags->outputs,
-                   "write a file, by its ending: .svg, .pb.gz, .folded, .jsonl, .json, .txt;\n"
-                   "may be given again")
-      ->take_all()
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--format", flags->format,
+  flags->output.AddTo(*command,
+                      ".svg, .pb.gz, .folded, .jsonl, .json, .txt;\n"
+                      "may be given again",
                       "table, svg, pprof, folded, jsonl or session; without -o on standard output");
   flags->source.AddTo(*command);
   command->add_option("--daemon", flags->daemon, "the lbrd to read it with (default: found)");

@@ -130,12 +130,12 @@ absl::Status List(const Common& common) {
 struct StopFlags {
   std::string name;
   SourceFlags source;
-  std::vector<std::string> outputs;
-  std::string format;
+  OutputFlags output;
 };
 
 absl::Status Stop(const Common& common, const StopFlags& flags) {
-  const absl::StatusOr<std::vector<Output>> outputs = PlanOutputs(flags.outputs, flags.format);
+  const absl::StatusOr<std::vector<Output>> outputs =
+      PlanOutputs(flags.output.files, flags.output.format);
   if (!outputs.ok()) return outputs.status();
   for (const Output& output : *outputs) {
     if (output.format == OutputFormat::kJsonl) {
@@ -228,15 +228,11 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
   auto stop = std::make_shared<StopFlags>();
   CLI::App* stop_command = app.add_subcommand("stop", "stop a session and show what it found");
   stop_command->add_option("NAME", stop->name, "its name: see lbrctl list")->required();
-  stop_command
-      ->add_option("-o,--output", stop->outputs,
-                   "write a file, by its ending: .svg, .pb.gz, .folded, .json, .txt;\n"
-                   "may be given again")
-      ->take_all()
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  stop->output.AddTo(*stop_command,
+                     ".svg, .pb.gz, .folded, .json, .txt;\n"
+                     "may be given again",
+                     "table, svg, pprof, folded or session");
   stop->source.AddTo(*stop_command);
-  stop_command->add_option("--format", stop->format, "table, svg, pprof, folded or session");
   stop_command->callback(
       [stop, &common, action] { *action = [stop, &common] { return Stop(common, *stop); }; });
 

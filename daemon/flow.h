@@ -7,11 +7,8 @@
 // When nobody is left the events stay open, disabled, for a linger time; their side band goes on,
 // so that the next session finds the machine's mappings as they are.
 //
-// A share begins and ends at a moment of the records' clock, drawn by the reader: it has every
-// sample of that time, and no other. Its account adds up exactly when it has ended.
-//
 // Thread rules: what a flow does, its reader does (Attend(), See(), and what they call); others
-// post commands. FlowShare: as SessionFeed. Lock order: Flow::mutex_ and FlowShare::mutex_ are
+// post commands. Lock order: Flow::mutex_ and FlowShare::mutex_ are
 // leaves, and the reader holds neither while it calls anybody.
 //
 // Memory: a pipeline's (daemon/pipeline.h), and for each session some 400 bytes and 8 a CPU.
@@ -31,80 +28,13 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "daemon/flow_share.h"
 #include "daemon/pipeline.h"
 #include "daemon/planner.h"
-#include "daemon/session_feed.h"
-#include "daemon/session_filter.h"
 #include "daemon/session_source.h"
-#include "daemon/thinning.h"
 #include "pmu/uid_filter.h"
 
 namespace lbrd::daemon {
-
-class Flow;
-
-// One session's share.
-class FlowShare : public SessionFeed, public Subscriber {
- public:
-  ~FlowShare() override;
-
-  absl::Status Begin(absl::Duration duration, SampleSink* sink,
-                     std::function<void(const absl::Status&)> done) override;
-  void RequestStop() override;
-  FeedStats stats() const override;
-  std::vector<Progress> progress() const override;
-  void Describe(v1::Session* out) const override;
-  absl::Status Lend(int32_t cpu,
-                    const std::function<absl::Status(const pmu::LentEvent&)>& take) const override;
-
-  void Deliver(std::span<const Sample> samples) override { sink_->Deliver(samples); }
-  bool WantsComm(absl::string_view comm) override;
-  void Dropped(Drop why) override;
-
- private:
-  friend class Flow;
-  FlowShare(std::shared_ptr<Flow> flow, uint64_t id, FlowDemand demand, FilterSpec filter);
-
-  // By the reader: whose the sample is; appends the share.
-  void Take(const pmu::RawRecord& record, std::optional<uint32_t> uid, uint64_t flow_rate,
-            std::vector<SampleShare>* shares);
-  bool Within(uint64_t time_ns) const { return time_ns >= start_ns_ && time_ns < end_ns_; }
-  // It is over, and this the last call: it may be destroyed at once.
-  void Finish(const absl::Status& status);
-
-  const std::shared_ptr<Flow> flow_;
-  const uint64_t id_;
-  const FlowDemand demand_;
-
-  // The reader's.
-  SessionFilter filter_;
-  Thinning thinning_;
-  uint64_t start_ns_ = UINT64_MAX;
-  uint64_t end_ns_ = UINT64_MAX;
-  uint64_t deadline_ns_ = UINT64_MAX;
-  int pid_fd_ = -1;  // of filter_.spec().process
-  bool gone_ = false;
-
-  SampleSink* sink_ = nullptr;
-  std::function<void(const absl::Status&)> done_;
-
-  std::atomic<uint64_t> flow_samples_ = 0;
-  std::atomic<uint64_t> admitted_ = 0;
-  std::atomic<uint64_t> thinned_ = 0;
-  std::atomic<uint64_t> left_out_[5] = {};  // by LeftOut
-  std::atomic<uint64_t> other_comm_ = 0;
-  std::atomic<uint64_t> dropped_queue_full_ = 0;
-  std::atomic<uint64_t> undecodable_ = 0;
-
-  mutable absl::Mutex mutex_;
-  enum class Life : uint8_t { kNew, kBegun, kOver };
-  Life life_ ABSL_GUARDED_BY(mutex_) = Life::kNew;
-  // What the flow had counted when it began and when it ended.
-  pmu::SourceStats at_begin_ ABSL_GUARDED_BY(mutex_);
-  std::optional<pmu::SourceStats> at_end_ ABSL_GUARDED_BY(mutex_);
-  uint64_t window_begin_ns_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t window_end_ns_ ABSL_GUARDED_BY(mutex_) = UINT64_MAX;
-};
 
 struct FlowOptions {
   std::string name;

@@ -13,27 +13,12 @@
 #pragma once
 
 // What is inlined has a misaligned access, harmless here, which UBSan (part of the same build as
-// AddressSanitizer) would stop at. g++ says by a macro that it sanitizes, clang by a feature.
-#if defined(__SANITIZE_ADDRESS__)
-#define LBRD_CALL_URCU 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define LBRD_CALL_URCU 1
-#endif
-#endif
-#ifndef LBRD_CALL_URCU
+// AddressSanitizer) would stop at.
+#ifndef LBRD_ASAN
 #define _LGPL_SOURCE
 #endif
 #include <urcu/urcu-bp.h>
 #undef _LGPL_SOURCE
-
-#if defined(__SANITIZE_THREAD__)
-#define LBRD_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define LBRD_TSAN 1
-#endif
-#endif
 
 namespace lbrd::daemon {
 

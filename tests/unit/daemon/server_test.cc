@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 class ServerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-#ifdef __SANITIZE_THREAD__
+#ifdef LBRD_TSAN
     GTEST_SKIP() << "gRPC is not instrumented: its hand-overs look like races";
 #endif
     folder_ = "/tmp/lbrd-server-test-XXXXXX";

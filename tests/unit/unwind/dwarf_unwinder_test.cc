@@ -179,7 +179,7 @@ TEST_F(DwarfUnwinderTest, ReachesAThreadsStart) {
 }
 
 TEST_F(DwarfUnwinderTest, PassesASignalFrame) {
-#ifdef __SANITIZE_THREAD__
+#ifdef LBRD_TSAN
   GTEST_SKIP() << "ThreadSanitizer delivers signals itself, from frames of its own";
 #endif
   Captured captured;

@@ -22,14 +22,9 @@
 #include "unwind/dwarf_unwinder.h"
 #include "unwind/stack_resolver.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(LBRD_ASAN) || defined(LBRD_TSAN)
 #define LBRD_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define LBRD_SANITIZED 1
-#endif
-#endif
-#ifndef LBRD_SANITIZED
+#else
 #define LBRD_SANITIZED 0
 #endif
 
