@@ -1,9 +1,11 @@
 """Sessions that live in the daemon: start, list, stream, stop; several at once; a clean end."""
 
 import json
+import pathlib
 import re
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -68,6 +70,13 @@ class Sessions(unittest.TestCase):
             self.assertGreater(len(samples), 100)
             self.assertEqual(len({s["pid"] for s in samples}), 1)
             self.assertNotIn("lbrctl", {s["comm"] for s in samples})
+
+    def test_the_command_may_follow_an_output_file(self):
+        with Daemon() as daemon, tempfile.TemporaryDirectory(prefix="lbrd-test-") as folder:
+            account = pathlib.Path(folder) / "account.json"
+            done = daemon.lbrctl("record", "-o", account, "--", "sh", "-c", "exit 0")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(account.exists())
 
     def test_ctrl_c_shows_what_was_found(self):
         with Daemon() as daemon, Demo():

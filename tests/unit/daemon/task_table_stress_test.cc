@@ -158,11 +158,11 @@ TEST(TaskTableRace, NoContextOutlivesItsTask) {
   };
   std::atomic<int> next = 0;
   std::thread attaching([&] {
+    TaskAttachment attachment;  // kept over the other thread's look: a detach would retire late
     for (int round = 1; round <= kMeetings; ++round) {
       while (next < round) std::this_thread::yield();
       const TaskRef task = *meeting.load();
       set_out(attacher, exiter, round);
-      TaskAttachment attachment;
       table.Attach(task, &attachment).IgnoreError();
       attached = round;
     }
