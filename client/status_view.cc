@@ -102,6 +102,10 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("unwinding tables", BytesText(stats.rule_table_bytes()));
   line("resident memory", BytesText(stats.resident_bytes()));
   line("CPU time", FormatDuration(stats.cpu_time()));
+  if (stats.slow_down() > 1) {
+    line("slowed down", absl::StrCat("to 1/", stats.slow_down(),
+                                     " of the rates asked for, to keep within max-cpu"));
+  }
   if (stats.has_history()) AppendHistory(stats.history(), &text);
   return text;
 }

@@ -12,9 +12,11 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "daemon/metrics_address.h"
 
 #define TOML_EXCEPTIONS 0
@@ -49,6 +51,45 @@ absl::Status CheckMetrics(const std::string& address) {
   return address.empty() ? absl::OkStatus() : ParseMetricsAddress(address).status();
 }
 
+absl::Status CheckHistory(const std::string& path) {
+  if (path.find('\0') == std::string::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError("must be a file's path; empty: no history");
+}
+
+// "512M"; nullopt: it is no size.
+std::optional<uint64_t> ParseSize(absl::string_view text) {
+  constexpr uint64_t kMost = uint64_t{1} << 44;
+  uint64_t unit = 1;
+  for (const auto& [letter, bits] : {std::pair('K', 10), std::pair('M', 20), std::pair('G', 30)}) {
+    if (!absl::ConsumeSuffix(&text, absl::string_view(&letter, 1))) continue;
+    unit = uint64_t{1} << bits;
+    break;
+  }
+  uint64_t value = 0;
+  if (!absl::SimpleAtoi(text, &value) || value > kMost / unit) return std::nullopt;
+  return value * unit;
+}
+
+std::string FormatSize(uint64_t bytes) {
+  for (const auto& [letter, bits] : {std::pair("G", 30), std::pair("M", 20), std::pair("K", 10)}) {
+    if (bytes != 0 && bytes % (uint64_t{1} << bits) == 0)
+      return absl::StrCat(bytes >> bits, letter);
+  }
+  return absl::StrCat(bytes);
+}
+
+// Beside what abseil reads: "7d". absl::Duration has no days, since not all have 24 hours; here
+// they have.
+bool ParseTime(absl::string_view text, absl::Duration* duration) {
+  int64_t days = 0;
+  if (absl::EndsWith(text, "d") && absl::SimpleAtoi(text.substr(0, text.size() - 1), &days) &&
+      days >= 0 && days < 36500) {
+    *duration = absl::Hours(24) * days;
+    return true;
+  }
+  return absl::ParseDuration(text, duration);
+}
+
 constexpr Setting kSettings[] = {
     {"socket", "PATH", "UNIX socket to listen on, unless systemd passes one", false,
      TextValue{&Config::socket, CheckSocket}},
@@ -64,8 +105,26 @@ constexpr Setting kSettings[] = {
      "keep events that sessions shared open, disabled, for so long after the\n"
      "last one has left, for the next; 0: close them at once",
      false, DurationValue{&Config::linger, absl::Milliseconds(1), absl::Hours(1)}},
+    {"max-cpu", "PERCENT",
+     "of the machine's CPU time, that lbrd may use, e.g. 1%: when it is over,\n"
+     "shared events are sampled more slowly, and weights say so; 0: no bound",
+     true, PercentValue{&Config::max_cpu, 0.01, 100}},
     {"max-contexts", "N", "threads whose history is kept; 888 bytes each", false,
      CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},
+    {"history", "PATH",
+     "the history's file; its folder is made. Empty: keep none, and sample\n"
+     "nothing that nobody asks for",
+     false, TextValue{&Config::history, CheckHistory}},
+    {"history-bytes", "SIZE", "what it may take on the disk; beyond that the oldest goes", false,
+     SizeValue{&Config::history_bytes, uint64_t{16} << 20, uint64_t{1} << 44}},
+    {"history-age", "TIME", "how long it goes back, e.g. 12h or 30d", false,
+     DurationValue{&Config::history_age, absl::Minutes(1), absl::Hours(24 * 3650), false}},
+    {"history-bucket", "TIME", "how finely it tells times apart", false,
+     DurationValue{&Config::history_bucket, absl::Seconds(1), absl::Minutes(5), false}},
+    {"continuous", "TRUTH",
+     "keep a history of the whole machine, by a session of 19 Hz that lbrd\n"
+     "starts itself; false: of sessions with --retain only",
+     false, TruthValue{&Config::continuous}},
     {"metrics", "ADDRESS",
      "serve the daemon's figures to Prometheus: 127.0.0.1:PORT, [::1]:PORT,\n"
      "or the path of a UNIX socket; empty: do not",
@@ -100,6 +159,12 @@ absl::Status SetFromNode(const Setting& setting, const toml::node& node, Config*
     if (number != nullptr && number->get() >= 0) value = static_cast<uint64_t>(number->get());
     return SetCount(*kind, value, config);
   }
+  if (const auto* kind = std::get_if<TruthValue>(&setting.kind)) {
+    const toml::value<bool>* truth = node.as_boolean();
+    if (truth == nullptr) return absl::InvalidArgumentError("must be true or false");
+    config->*kind->field = truth->get();
+    return absl::OkStatus();
+  }
   const toml::value<std::string>* text = node.as_string();
   if (text == nullptr) return absl::InvalidArgumentError("must be text, in \"quotes\"");
   return setting.Set(text->get(), config);
@@ -129,6 +194,13 @@ std::string Setting::Get(const Config& config) const {
       Overloaded{
           [&](const TextValue& value) { return config.*value.field; },
           [&](const CountValue& value) { return absl::StrCat(config.*value.field); },
+          [&](const SizeValue& value) { return FormatSize(config.*value.field); },
+          [&](const PercentValue& value) {
+            return config.*value.field == 0 ? "0" : absl::StrCat(config.*value.field, "%");
+          },
+          [&](const TruthValue& value) {
+            return std::string(config.*value.field ? "true" : "false");
+          },
           [&](const DurationValue& value) { return absl::FormatDuration(config.*value.field); },
           [&](const LevelValue& value) {
             for (const auto& [word, level] : kLevels) {
@@ -151,13 +223,44 @@ absl::Status Setting::Set(absl::string_view text, Config* config) const {
     return SetCount(*value, absl::SimpleAtoi(text, &number) ? std::optional(number) : std::nullopt,
                     config);
   }
+  if (const auto* value = std::get_if<SizeValue>(&kind)) {
+    const std::optional<uint64_t> bytes = ParseSize(text);
+    if (!bytes.has_value() || *bytes < value->min || *bytes > value->max) {
+      return absl::InvalidArgumentError(absl::StrCat("must be a size from ", FormatSize(value->min),
+                                                     " to ", FormatSize(value->max),
+                                                     ", like 64M or 2G"));
+    }
+    config->*value->field = *bytes;
+    return absl::OkStatus();
+  }
+  if (const auto* value = std::get_if<PercentValue>(&kind)) {
+    double percent = 0;
+    const bool none = text == "0" || text == "0%";
+    const bool parsed =
+        none || (absl::ConsumeSuffix(&text, "%") && absl::SimpleAtod(text, &percent));
+    if (!parsed || (!none && !(percent >= value->min && percent <= value->max))) {
+      return absl::InvalidArgumentError(absl::StrCat("must be a percentage from ", value->min,
+                                                     "% to ", value->max, "%, like 1.5%; or 0"));
+    }
+    config->*value->field = percent;
+    return absl::OkStatus();
+  }
+  if (const auto* value = std::get_if<TruthValue>(&kind)) {
+    if (text != "true" && text != "false") {
+      return absl::InvalidArgumentError("must be true or false");
+    }
+    config->*value->field = text == "true";
+    return absl::OkStatus();
+  }
   if (const auto* value = std::get_if<DurationValue>(&kind)) {
     absl::Duration duration;
-    if (!absl::ParseDuration(text, &duration) ||
-        (duration != absl::ZeroDuration() && (duration < value->min || duration > value->max))) {
+    const bool parsed = ParseTime(text, &duration);
+    const bool none = value->or_zero && duration == absl::ZeroDuration();
+    if (!parsed || (!none && (duration < value->min || duration > value->max))) {
       return absl::InvalidArgumentError(
           absl::StrCat("must be a time from ", absl::FormatDuration(value->min), " to ",
-                       absl::FormatDuration(value->max), ", like 90s, 10m or 1h30m; or 0"));
+                       absl::FormatDuration(value->max), ", like 90s, 1h30m or 7d",
+                       value->or_zero ? "; or 0" : ""));
     }
     config->*value->field = duration;
     return absl::OkStatus();

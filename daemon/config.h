@@ -34,7 +34,13 @@ struct Config {
   absl::Duration exit_idle = absl::ZeroDuration();  // zero: never
   uint64_t max_sessions = 256;
   absl::Duration linger = absl::Seconds(30);
+  double max_cpu = 0;  // percent of all CPUs' time; 0: no bound
   uint64_t max_contexts = uint64_t{1} << 20;
+  std::string history = "/var/lib/lbrd/history.db";  // empty: none
+  uint64_t history_bytes = uint64_t{512} << 20;
+  absl::Duration history_age = absl::Hours(24 * 7);
+  absl::Duration history_bucket = absl::Seconds(10);
+  bool continuous = true;
 
   friend bool operator==(const Config&, const Config&) = default;
 };
@@ -49,10 +55,24 @@ struct CountValue {
   uint64_t min;
   uint64_t max;
 };
-struct DurationValue {  // or 0
+struct SizeValue {  // bytes: 512M
+  uint64_t Config::*field;
+  uint64_t min;
+  uint64_t max;
+};
+struct DurationValue {
   absl::Duration Config::*field;
   absl::Duration min;
   absl::Duration max;
+  bool or_zero = true;
+};
+struct PercentValue {  // 1.5%; or 0
+  double Config::*field;
+  double min;
+  double max;
+};
+struct TruthValue {
+  bool Config::*field;
 };
 struct LevelValue {
   LogLevel Config::*field;
@@ -63,7 +83,9 @@ struct Setting {
   const char* placeholder;  // of its value, in the help
   const char* help;
   bool at_run_time;  // SIGHUP changes it; otherwise a restart
-  std::variant<TextValue, CountValue, DurationValue, LevelValue> kind;
+  std::variant<TextValue, CountValue, SizeValue, DurationValue, PercentValue, TruthValue,
+               LevelValue>
+      kind;
 
   // Its value in `config`, as the command line takes it.
   std::string Get(const Config& config) const;

@@ -66,6 +66,12 @@ FlowPlace Flow::place() const {
   return {options_.kind, cpus_, source_.grants.empty()};
 }
 
+void Flow::SlowDown(uint32_t factor) {
+  if (slow_down_.exchange(factor) == factor) return;
+  absl::ReaderMutexLock lock(&pipeline_mutex_);
+  if (pipeline_ != nullptr) pipeline_->Wake();
+}
+
 bool Flow::EndIfIdle() {
   {
     absl::MutexLock lock(&mutex_);
@@ -217,6 +223,11 @@ void Flow::SeeTask(const pmu::RawRecord& record) {
 
 void Flow::Attend() {
   const uint64_t handed_out_before = events_->handed_out_before();
+  if (const uint32_t factor = slow_down_; factor != slowed_down_) {
+    slowed_down_ = factor;
+    // Refused a faster rate it stays slow, and the weights say so.
+    if (!active_.empty()) SetRate(RateWithout(nullptr)).IgnoreError();
+  }
   RunCommands();
   EndThoseDue(kernel_.Now());
   for (size_t i = 0; i < leaving_.size();) {
@@ -372,7 +383,8 @@ uint64_t Flow::RateWithout(const FlowShare* share) const {
   return rate;
 }
 
-absl::Status Flow::SetRate(uint64_t rate) {
+absl::Status Flow::SetRate(uint64_t wanted) {
+  const uint64_t rate = SlowedRate(options_.kind, wanted, slowed_down_);
   uint64_t before = 0;
   {
     absl::MutexLock lock(&mutex_);

@@ -57,6 +57,9 @@ class Flow : public SampleGate {
                                          FilterSpec filter);
   FlowPlace place() const;
   const std::string& name() const { return options_.name; }
+  // From soon on the kernel samples so many times more slowly than the sessions want, and each
+  // sample stands for as much more; 1: as they want.
+  void SlowDown(uint32_t factor);
   // Nobody has a share in it: it ends soon. False: somebody has.
   bool EndIfIdle();
   // Once it has ended, or was never begun: gives its events back.
@@ -93,7 +96,8 @@ class Flow : public SampleGate {
   absl::Status StartShare(FlowShare* share, absl::Duration duration);
   void EndShare(FlowShare* share);
   void EndThoseDue(uint64_t now);
-  absl::Status SetRate(uint64_t rate);
+  // `wanted`: by the sessions; the events are slowed down from there.
+  absl::Status SetRate(uint64_t wanted);
   uint64_t RateWithout(const FlowShare* share) const;
   uint64_t RateAt(uint64_t time_ns) const;
   bool FixedWeights() const { return options_.kind.by_period || clock_; }
@@ -119,6 +123,7 @@ class Flow : public SampleGate {
   std::vector<FlowShare*> leaving_;  // ended, but not all of its samples have been seen
   std::vector<Command> widening_;    // wait for events on more CPUs
   bool sampling_ = false;
+  uint32_t slowed_down_ = 1;  // as the events are
   struct RateChange {
     uint64_t from_ns;
     uint64_t rate;
@@ -127,7 +132,8 @@ class Flow : public SampleGate {
   pmu::UidFilter users_;
   size_t by_user_ = 0;  // active and leaving shares that ask for a user
   uint64_t idle_since_ = 0;
-  std::atomic<bool> over_ = false;  // set under mutex_
+  std::atomic<uint32_t> slow_down_ = 1;  // as they are to be
+  std::atomic<bool> over_ = false;       // set under mutex_
 
   mutable absl::Mutex mutex_;
   std::deque<Command> commands_ ABSL_GUARDED_BY(mutex_);

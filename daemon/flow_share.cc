@@ -42,7 +42,8 @@ FlowShare::FlowShare(std::shared_ptr<Flow> flow, uint64_t id, FlowDemand demand,
       demand_(std::move(demand)),
       filter_(std::move(filter)),
       // The starts of one share say nothing about another's.
-      thinning_(flow_->kernel_.Now() ^ (id << 48)) {}
+      thinning_(flow_->kernel_.Now() ^ (id << 48)),
+      slowest_rate_(demand_.rate) {}
 
 FlowShare::~FlowShare() {
   RequestStop();
@@ -102,19 +103,23 @@ void FlowShare::Take(const pmu::RawRecord& record, std::optional<uint32_t> uid, 
     Add(&left_out_[static_cast<size_t>(why)]);
     return;
   }
-  const double keep = KeepProbability(demand_.kind, flow_rate, demand_.rate);
+  // While lbrd keeps within its CPU budget there may be fewer samples than were asked for.
+  const uint64_t rate = SlowerRate(demand_.kind, demand_.rate, flow_rate);
+  const uint64_t slowest = slowest_rate_.load(std::memory_order_relaxed);
+  slowest_rate_.store(SlowerRate(demand_.kind, slowest, rate), std::memory_order_relaxed);
+  const double keep = KeepProbability(demand_.kind, flow_rate, rate);
   if (!thinning_.Keep(record.who.has_cpu ? record.who.cpu : 0, keep)) {
     Add(&thinned_);
     return;
   }
   Add(&admitted_);
-  // By period each sample stands for as many events as were asked for, and of a clock for as many
-  // nanoseconds; by frequency for 1/keep times what the kernel says of it.
+  // By period each sample stands for as many events, and of a clock for as many nanoseconds; by
+  // frequency for 1/keep times what the kernel says of it.
   uint64_t weight = 0;
   if (demand_.kind.by_period) {
-    weight = demand_.rate;
+    weight = rate;
   } else if (flow_->clock_) {
-    weight = 1'000'000'000 / demand_.rate;
+    weight = 1'000'000'000 / rate;
   }
   shares->push_back({.subscriber = this, .weight = weight, .scale = 1 / keep});
 }
@@ -191,6 +196,13 @@ void FlowShare::Describe(v1::Session* out) const {
                            : event.set_frequency_hz(static_cast<uint32_t>(demand_.rate));
   }
   if (!demand_.cpus.empty()) out->set_cpus(static_cast<uint32_t>(demand_.cpus.size()));
+  if (const uint64_t slowest = slowest_rate_; slowest != demand_.rate) {
+    out->add_notes(absl::StrCat(
+        "at times sampled ",
+        demand_.kind.by_period ? absl::StrCat("every ", slowest, " events")
+                               : absl::StrCat("at ", slowest, " Hz"),
+        " only, to keep lbrd within its CPU budget (max-cpu); the samples' weights say so"));
+  }
 }
 
 absl::Status FlowShare::Lend(int32_t cpu,

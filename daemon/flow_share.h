@@ -71,6 +71,7 @@ class FlowShare : public SessionFeed, public Subscriber {
   SampleSink* sink_ = nullptr;
   std::function<void(const absl::Status&)> done_;
 
+  std::atomic<uint64_t> slowest_rate_;  // at which it was sampled
   std::atomic<uint64_t> flow_samples_ = 0;
   std::atomic<uint64_t> admitted_ = 0;
   std::atomic<uint64_t> thinned_ = 0;

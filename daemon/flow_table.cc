@@ -97,6 +97,21 @@ size_t FlowTable::size() const {
   return flows_.size();
 }
 
+void FlowTable::SlowDown(uint32_t factor) {
+  std::vector<std::shared_ptr<Flow>> flows;
+  {
+    absl::MutexLock lock(&mutex_);
+    slow_down_ = factor;
+    flows = flows_;
+  }
+  for (const std::shared_ptr<Flow>& flow : flows) flow->SlowDown(factor);
+}
+
+uint32_t FlowTable::slow_down() const {
+  absl::MutexLock lock(&mutex_);
+  return slow_down_;
+}
+
 bool FlowTable::CloseIdle() {
   std::vector<std::shared_ptr<Flow>> flows;
   {
@@ -154,6 +169,7 @@ absl::StatusOr<std::shared_ptr<Flow>> FlowTable::Open(const std::string& session
                                        absl::MutexLock ended(&mutex_);
                                        ended_.push_back(name);
                                      });
+  flow->SlowDown(slow_down_);
   flows_.push_back(flow);
   return flow;
 }

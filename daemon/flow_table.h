@@ -39,6 +39,9 @@ class FlowTable {
                                                     const v1::SessionSpec& spec);
   // Flows that nobody uses give their events back now; true: there was one, and it has.
   bool CloseIdle();
+  // All flows, those to come too: see Flow::SlowDown().
+  void SlowDown(uint32_t factor);
+  uint32_t slow_down() const;
   size_t size() const;
 
  private:
@@ -64,6 +67,7 @@ class FlowTable {
   std::vector<std::shared_ptr<Flow>> flows_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> ended_ ABSL_GUARDED_BY(mutex_);  // by name
   uint64_t next_number_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint32_t slow_down_ ABSL_GUARDED_BY(mutex_) = 1;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread closer_;
 };

@@ -26,11 +26,11 @@
 #include "daemon/authorization.h"
 #include "daemon/config.h"
 #include "daemon/continuous_session.h"
+#include "daemon/cpu_budget.h"
 #include "daemon/descriptor_server.h"
 #include "daemon/flow_table.h"
 #include "daemon/health.h"
 #include "daemon/history.h"
-#include "daemon/history_flags.h"
 #include "daemon/history_service.h"
 #include "daemon/log.h"
 #include "daemon/main_loop.h"
@@ -64,7 +64,6 @@ struct Flags {
   bool verbose = false;
   bool replay = false;
   int ready_fd = -1;
-  HistoryFlags history;
 };
 
 // Every event, every mapped binary and every client is a descriptor.
@@ -76,13 +75,17 @@ void RaiseDescriptorLimit() {
 }
 
 // Why there is none goes to *why_none, and to the log: sessions are worth having without one.
-std::unique_ptr<History> OpenHistory(const Flags& flags, pmu::Kernel* kernel,
-                                     const HistoryOptions& options, std::string* why_none) {
-  if (flags.replay || flags.history.off) {
-    *why_none = "this daemon keeps no history (--no-history)";
+std::unique_ptr<History> OpenHistory(const Config& config, bool replay, pmu::Kernel* kernel,
+                                     std::string* why_none) {
+  if (replay || config.history.empty()) {
+    *why_none = "this daemon keeps no history (--no-history, or history = \"\" in lbrd.toml)";
     return nullptr;
   }
-  absl::StatusOr<std::unique_ptr<History>> history = History::Open(kernel, options);
+  absl::StatusOr<std::unique_ptr<History>> history =
+      History::Open(kernel, {.path = config.history,
+                             .max_bytes = config.history_bytes,
+                             .max_age = config.history_age,
+                             .bucket = config.history_bucket});
   if (history.ok()) return *std::move(history);
   *why_none =
       absl::StrCat("this daemon keeps no history: ", std::string(history.status().message()));
@@ -118,7 +121,7 @@ int CheckConfig(const Flags& flags) {
     return 2;
   }
   for (const Setting& setting : Settings()) {
-    std::printf("%-13s %s\n", setting.name, setting.Get(*config).c_str());
+    std::printf("%-15s %s\n", setting.name, setting.Get(*config).c_str());
   }
   return 0;
 }
@@ -201,7 +204,7 @@ absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, b
 }
 
 MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* config,
-                      SessionTable* sessions, RequestActivity* activity) {
+                      SessionTable* sessions, FlowTable* flows, RequestActivity* activity) {
   return {.watchdog = flags.replay ? absl::InfiniteDuration() : WatchdogInterval(),
           .health =
               [sessions, health = Health()]() mutable {
@@ -218,6 +221,18 @@ MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* con
                   if (!session->ended()) samples[session->name()] = session->samples();
                 }
                 return line.Next(samples, absl::Now());
+              },
+          .keep_budget =
+              [config, flows, budget = CpuBudget(std::thread::hardware_concurrency()),
+               before = uint32_t{1}]() mutable {
+                const uint32_t slow_down = budget.Next(CpuTime(), absl::Now(), config->max_cpu);
+                flows->SlowDown(slow_down);
+                if (slow_down == std::exchange(before, slow_down)) return;
+                Log(LogLevel::kInfo,
+                    slow_down == 1
+                        ? "within the CPU budget: sessions are sampled as they asked"
+                        : absl::StrCat("CPU budget (max-cpu): shared events are sampled at 1/",
+                                       slow_down, " of the rates asked for"));
               },
           .reload = [&flags, config, sessions] { Reload(flags, config, sessions); },
           // A session that has ended still has a profile to be asked for.
@@ -241,11 +256,6 @@ int Run(const Flags& flags) {
   absl::StatusOr<Config> config = LoadConfig(flags);
   if (!config.ok()) {
     LogLines(LogLevel::kError, config.status().message());
-    return 2;
-  }
-  const absl::StatusOr<HistoryOptions> history_options = flags.history.ToOptions();
-  if (!history_options.ok()) {
-    Log(LogLevel::kError, history_options.status().message());
     return 2;
   }
   SetLogLevel(config->log_level);
@@ -288,8 +298,7 @@ int Run(const Flags& flags) {
   Authenticator authenticator;
   // Before the sessions too: what they find until their end goes there.
   std::string no_history;
-  const std::unique_ptr<History> history =
-      OpenHistory(flags, &kernel, *history_options, &no_history);
+  const std::unique_ptr<History> history = OpenHistory(*config, flags.replay, &kernel, &no_history);
   // Before the sessions, which have their shares in it.
   FlowTable flows(&kernel, &admission, &binaries, &tasks, config->linger);
   SessionTable sessions;
@@ -300,7 +309,7 @@ int Run(const Flags& flags) {
   service.set_history(history.get(), no_history);
   HistoryService history_service(history.get(), no_history, &authenticator);
   std::optional<ContinuousSession> continuous;
-  if (history != nullptr && !flags.history.no_continuous) {
+  if (history != nullptr && config->continuous) {
     continuous.emplace(&sessions, [&service](const v1::CreateSessionRequest& request) {
       return service.Create(request);
     });
@@ -324,7 +333,7 @@ int Run(const Flags& flags) {
   }
 
   const std::string why =
-      RunMainLoop(Duties(flags, given.requests >= 0, &*config, &sessions, &activity));
+      RunMainLoop(Duties(flags, given.requests >= 0, &*config, &sessions, &flows, &activity));
   NotifySystemd("STOPPING=1\nSTATUS=stopping");
   if (!flags.replay) Log(LogLevel::kInfo, absl::StrCat("stopping: ", why));
   servers->metrics.reset();
@@ -379,7 +388,11 @@ int main(int argc, char** argv) {
   app.add_option("--ready-fd", flags.ready_fd,
                  "write a newline to this descriptor once the socket is served")
       ->type_name("FD");
-  flags.history.AddTo(app);
+  app.add_flag_callback(
+      "--no-history", [&flags] { flags.settings["history"] = ""; }, "the same as --history ''");
+  app.add_flag_callback(
+      "--no-continuous", [&flags] { flags.settings["continuous"] = "false"; },
+      "the same as --continuous false");
   app.footer(
       "Then, in another terminal:\n"
       "  lbrctl record -a -d 10s -o flamegraph.svg\n"

@@ -46,6 +46,7 @@ std::string RunMainLoop(const MainLoopDuties& duties) {
   absl::Time last_busy = absl::Now();
   NotifySystemd("READY=1");
   while (true) {
+    duties.keep_budget();
     const absl::Status health = duties.health();
     std::string message = absl::StrCat("STATUS=", duties.status());
     if (health.ok()) {

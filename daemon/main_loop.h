@@ -3,7 +3,8 @@
 //
 //   SIGTERM, SIGINT   ends
 //   SIGHUP            reloads
-//   every tick        status line; WATCHDOG=1 if the daemon is well; ends after idle time
+//   every tick        the CPU budget; status line; WATCHDOG=1 if the daemon is well; ends after
+//   idle time
 //
 // The watchdog is fed by this thread alone, and only when `health` says so: if this thread hangs,
 // or one that does the daemon's work, systemd restarts the daemon.
@@ -23,6 +24,7 @@ struct MainLoopDuties {
   absl::Duration watchdog = absl::InfiniteDuration();  // as systemd wants it
   std::function<absl::Status()> health;
   std::function<std::string()> status;  // a line for systemctl status
+  std::function<void()> keep_budget;
   std::function<void()> reload;
   // How long nobody has wanted anything, and after how long the daemon ends for it; zero: never.
   std::function<bool()> busy;

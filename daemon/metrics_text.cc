@@ -6,13 +6,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
 namespace lbrd::daemon {
 namespace {
 
 struct Metric {
-  absl::string_view field;  // of DaemonStats
+  absl::string_view field;  // of DaemonStats; in HistoryStatus: behind "history."
   absl::string_view name;
   absl::string_view type;
   absl::string_view help;
@@ -31,20 +32,40 @@ constexpr Metric kMetrics[] = {
      "Samples whose thread had no context: their history is unknown."},
     {"rule_table_bytes", "lbrd_rule_table_bytes", "gauge", "Memory of tables of unwinding rules."},
     {"resident_bytes", "lbrd_resident_bytes", "gauge", "Resident memory of the daemon."},
-    {"cpu_time", "lbrd_cpu_seconds_total", "counter", "CPU time that the daemon has used."}};
+    {"flows", "lbrd_flows", "gauge", "Sets of kernel events that sessions share."},
+    {"slow_down", "lbrd_slow_down", "gauge",
+     "By how much shared events are slowed down to keep within max-cpu; 1: not at all."},
+    {"cpu_time", "lbrd_cpu_seconds_total", "counter", "CPU time that the daemon has used."},
+    {"history.bytes", "lbrd_history_bytes", "gauge", "The history on the disk."},
+    {"history.max_bytes", "lbrd_history_limit_bytes", "gauge", "The bound of lbrd_history_bytes."},
+    {"history.max_age", "lbrd_history_limit_seconds", "gauge",
+     "How long the history goes back at most."},
+    {"history.buckets_stored", "lbrd_history_buckets_stored_total", "counter",
+     "Buckets of the history that are on the disk, for good."},
+    {"history.last_bucket", "lbrd_history_last_bucket", "gauge", "The id of the last of them."},
+    {"history.buckets_evicted", "lbrd_history_buckets_evicted_total", "counter",
+     "Buckets that went to stay within the bounds."},
+    {"history.buckets_dropped", "lbrd_history_buckets_dropped_total", "counter",
+     "Buckets that could not be stored."},
+    {"history.samples_dropped", "lbrd_history_samples_dropped_total", "counter",
+     "Samples in those."},
+    {"history.queue_bytes", "lbrd_history_queue_bytes", "gauge", "What waits to be stored."},
+    {"history.failures", "lbrd_history_failures_total", "counter",
+     "Attempts to store that failed."},
+    {"history.cpu_time", "lbrd_history_cpu_seconds_total", "counter", "CPU time of storing."}};
 
 constexpr absl::string_view kSessionsPrefix = "sessions_";
 
-Metric MetricOf(const google::protobuf::FieldDescriptor& field, std::string* made_name) {
+Metric MetricOf(absl::string_view field, std::string* made_name) {
   for (const Metric& metric : kMetrics) {
-    if (metric.field == field.name()) return metric;
+    if (metric.field == field) return metric;
   }
-  *made_name = absl::StrCat("lbrd_", field.name());
-  return {field.name(), *made_name, "untyped", "As in lbrd.v1.DaemonStats."};
+  *made_name = absl::StrCat("lbrd_", absl::StrReplaceAll(field, {{".", "_"}}));
+  return {field, *made_name, "untyped", "As in lbrd.v1.DaemonStats."};
 }
 
 // nullopt: not a number.
-std::optional<std::string> Value(const v1::DaemonStats& stats,
+std::optional<std::string> Value(const google::protobuf::Message& stats,
                                  const google::protobuf::FieldDescriptor& field) {
   using google::protobuf::FieldDescriptor;
   const google::protobuf::Reflection& reflection = *stats.GetReflection();
@@ -76,6 +97,27 @@ void AppendHead(absl::string_view name, absl::string_view type, absl::string_vie
   absl::StrAppend(text, "# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n");
 }
 
+// `prefix`: of the fields' names in kMetrics. What belongs to lbrd_sessions goes to *sessions.
+void AppendFigures(const google::protobuf::Message& stats, absl::string_view prefix,
+                   std::string* text, std::string* sessions) {
+  const google::protobuf::Descriptor& descriptor = *stats.GetDescriptor();
+  for (int i = 0; i < descriptor.field_count(); ++i) {
+    const google::protobuf::FieldDescriptor& field = *descriptor.field(i);
+    const std::optional<std::string> value = Value(stats, field);
+    if (!value) continue;
+    absl::string_view state = field.name();
+    if (absl::ConsumePrefix(&state, kSessionsPrefix)) {
+      absl::StrAppend(sessions, "lbrd_sessions{state=\"", state, "\"} ", *value, "\n");
+      continue;
+    }
+    std::string made_name;
+    const std::string name = absl::StrCat(prefix, field.name());
+    const Metric metric = MetricOf(name, &made_name);
+    AppendHead(metric.name, metric.type, metric.help, text);
+    absl::StrAppend(text, metric.name, " ", *value, "\n");
+  }
+}
+
 }  // namespace
 
 std::string MetricsText(const v1::DaemonStats& stats) {
@@ -83,21 +125,8 @@ std::string MetricsText(const v1::DaemonStats& stats) {
   std::string sessions;
   AppendHead("lbrd_build_info", "gauge", "The version that runs.", &text);
   absl::StrAppend(&text, "lbrd_build_info{version=\"", stats.version(), "\"} 1\n");
-  const google::protobuf::Descriptor& descriptor = *v1::DaemonStats::descriptor();
-  for (int i = 0; i < descriptor.field_count(); ++i) {
-    const google::protobuf::FieldDescriptor& field = *descriptor.field(i);
-    const std::optional<std::string> value = Value(stats, field);
-    if (!value) continue;
-    absl::string_view state = field.name();
-    if (absl::ConsumePrefix(&state, kSessionsPrefix)) {
-      absl::StrAppend(&sessions, "lbrd_sessions{state=\"", state, "\"} ", *value, "\n");
-      continue;
-    }
-    std::string made_name;
-    const Metric metric = MetricOf(field, &made_name);
-    AppendHead(metric.name, metric.type, metric.help, &text);
-    absl::StrAppend(&text, metric.name, " ", *value, "\n");
-  }
+  AppendFigures(stats, "", &text, &sessions);
+  if (stats.has_history()) AppendFigures(stats.history(), "history.", &text, &sessions);
   AppendHead("lbrd_sessions", "gauge", "Sessions by state.", &text);
   return text + sessions;
 }

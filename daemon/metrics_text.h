@@ -1,8 +1,8 @@
 // The daemon's figures in Prometheus' text format, version 0.0.4.
 //
-// Each figure of DaemonStats is a metric: `sessions_running` is lbrd_sessions{state="running"}, a
-// duration is in seconds, what only grows ends in `_total`. A field that DaemonStats gains is
-// served too, without a type until it has a row in metrics_text.cc.
+// Each figure of DaemonStats, and of the history in it, is a metric: `sessions_running` is
+// lbrd_sessions{state="running"}, a duration is in seconds, what only grows ends in `_total`. A
+// field that DaemonStats gains is served too, without a type until it has a row in metrics_text.cc.
 #pragma once
 
 #include <string>

@@ -37,6 +37,16 @@ uint64_t FasterRate(const FlowKind& kind, uint64_t a, uint64_t b) {
   return kind.by_period ? std::min(a, b) : std::max(a, b);
 }
 
+uint64_t SlowerRate(const FlowKind& kind, uint64_t a, uint64_t b) {
+  return kind.by_period ? std::max(a, b) : std::min(a, b);
+}
+
+uint64_t SlowedRate(const FlowKind& kind, uint64_t rate, uint32_t factor) {
+  if (!kind.by_period) return std::max<uint64_t>(rate / factor, 1);
+  constexpr uint64_t kMost = INT64_MAX;  // the kernel's
+  return rate > kMost / factor ? kMost : rate * factor;
+}
+
 double KeepProbability(const FlowKind& kind, uint64_t flow_rate, uint64_t rate) {
   const auto flow = static_cast<double>(flow_rate);
   const auto wanted = static_cast<double>(rate);

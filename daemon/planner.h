@@ -51,6 +51,10 @@ FlowKind KindOf(const v1::SessionSpec& spec);
 uint64_t RateOf(const v1::SessionSpec& spec);
 // The rate that serves both: the higher frequency, the smaller period.
 uint64_t FasterRate(const FlowKind& kind, uint64_t a, uint64_t b);
+// The one that serves neither: the lower frequency, the larger period.
+uint64_t SlowerRate(const FlowKind& kind, uint64_t a, uint64_t b);
+// So many times slower than `rate`; at least 1 Hz.
+uint64_t SlowedRate(const FlowKind& kind, uint64_t rate, uint32_t factor);
 // With what probability a sample of a flow at `flow_rate` is kept for a session that asked for
 // `rate`; at most 1.
 double KeepProbability(const FlowKind& kind, uint64_t flow_rate, uint64_t rate);

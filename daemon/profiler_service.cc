@@ -1,6 +1,5 @@
 #include "daemon/profiler_service.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "daemon/continuous_session.h"
+#include "daemon/cpu_budget.h"
 #include "daemon/history.h"
 #include "daemon/history_service.h"
 #include "daemon/private_feed.h"
@@ -37,13 +37,6 @@ uint64_t ResidentBytes(pmu::Kernel& kernel) {
   uint64_t resident = 0;
   if (pages.size() < 2 || !absl::SimpleAtoi(pages[1], &resident)) return 0;
   return resident * kernel.PageBytes();
-}
-
-// Of this process's threads, those that ended among them, in user mode and in the kernel.
-absl::Duration CpuTime() {
-  rusage usage;
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return absl::ZeroDuration();
-  return absl::DurationFromTimeval(usage.ru_utime) + absl::DurationFromTimeval(usage.ru_stime);
 }
 
 std::vector<RecordedEvent> EventsOf(const SessionFeed& feed) {
@@ -122,6 +115,7 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->set_lookups_without_context(tasks.unknown);
   response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
   response->set_flows(static_cast<uint32_t>(flows_.size()));
+  response->set_slow_down(flows_.slow_down());
   response->set_resident_bytes(ResidentBytes(kernel_));
   const absl::Duration cpu_time = CpuTime();
   response->mutable_cpu_time()->set_seconds(absl::ToInt64Seconds(cpu_time));

@@ -6,10 +6,9 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
-import time
 import unittest
 
-from lbrd_fixture import Daemon, Session, count, main, names, require_root, run, skip
+from lbrd_fixture import Daemon, Session, count, main, names, require_root, run, skip, wait_for
 
 LEFT, RIGHT, READS = 150, 70, 40
 
@@ -67,14 +66,6 @@ class Toucher:
     def __exit__(self, *_):
         self.process.kill()
         self.process.communicate()
-
-
-def wait_for(condition, seconds=120):
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end:
-            raise TimeoutError("waited in vain")
-        time.sleep(0.05)
 
 
 def record(daemon, toucher, *args):

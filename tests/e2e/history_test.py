@@ -12,10 +12,9 @@ import tempfile
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, LBRCTL, main, require_root, run
+from lbrd_fixture import Daemon, Demo, LBRCTL, PATIENCE, main, require_root, run
 
 KILLS = int(os.environ.get("LBRD_KILLS", "20"))
-PATIENCE = 120  # seconds: what takes longer hangs, however busy the machine is
 
 
 class HistoryDaemon(Daemon):

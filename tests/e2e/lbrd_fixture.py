@@ -36,6 +36,19 @@ def main():
     unittest.main(verbosity=2)
 
 
+PATIENCE = 120  # seconds: what takes longer hangs, however busy the machine is
+
+
+def wait_for(condition):
+    """Waits until it holds, and gives what it returned."""
+    end = time.time() + PATIENCE
+    while not (found := condition()):
+        if time.time() > end:
+            raise TimeoutError("waited in vain")
+        time.sleep(0.05)
+    return found
+
+
 def run(*command, timeout=120, **kwargs):
     return subprocess.run([str(c) for c in command], capture_output=True, text=True,
                           timeout=timeout, **kwargs)

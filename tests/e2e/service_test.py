@@ -10,19 +10,9 @@ import tempfile
 import time
 import unittest
 
-from lbrd_fixture import Daemon, LBRCTL, LBRD, main, require_root, run
+from lbrd_fixture import Daemon, LBRCTL, LBRD, PATIENCE, main, require_root, run, wait_for
 
-PATIENCE = 120  # seconds: what takes longer hangs, however busy the machine is
 CAPABILITIES = ("perfmon", "sys_ptrace", "dac_read_search", "syslog")
-
-
-def wait_for(what, thing):
-    end = time.time() + PATIENCE
-    while not (found := thing()):
-        if time.time() > end:
-            raise AssertionError(f"waited in vain for {what}")
-        time.sleep(0.05)
-    return found
 
 
 class Folder(unittest.TestCase):
@@ -68,9 +58,9 @@ class Configuration(Folder):
             self.assertEqual(daemon.lbrctl("start", "one", "-a", "-F", "19").returncode, 0)
             self.write("max-sessions = 1\nmax-contexts = 2048\n")
             daemon.process.send_signal(signal.SIGHUP)
-            wait_for("the reload", lambda: "max-sessions: from '2' to '1'" in daemon.log_text())
+            wait_for(lambda: "max-sessions: from '2' to '1'" in daemon.log_text())
             self.assertIn("max-contexts: from '1048576' to '2048' needs a restart",
-                          wait_for("the rest", lambda: daemon.log_text().count("restart")
+                          wait_for(lambda: daemon.log_text().count("restart")
                                    and daemon.log_text()))
             refused = daemon.lbrctl("start", "two", "-a", "-F", "19")
             self.assertEqual(refused.returncode, 1)
@@ -78,7 +68,7 @@ class Configuration(Folder):
 
             self.write("\n\nmax-sessions = 'x'\n")
             daemon.process.send_signal(signal.SIGHUP)
-            wait_for("the refusal", lambda: "not reloaded" in daemon.log_text())
+            wait_for(lambda: "not reloaded" in daemon.log_text())
             self.assertIn(f"{self.config}:3: max-sessions", daemon.log_text())
             # The session has gone on, and so has the limit.
             self.assertIn("one", daemon.lbrctl("list").stdout)
@@ -125,7 +115,7 @@ class Notifications(Folder):
             for _ in range(4):
                 self.hear("WATCHDOG=1")
             daemon.process.send_signal(signal.SIGSTOP)
-            wait_for("the stop", lambda: "State:\tT" in pathlib.Path(
+            wait_for(lambda: "State:\tT" in pathlib.Path(
                 f"/proc/{daemon.process.pid}/status").read_text())
             self.notify.setblocking(False)
             try:
@@ -152,7 +142,7 @@ class GivenSockets(Folder):
             stderr=self.log)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        wait_for("the sockets", lambda: (self.folder / "lbrd.sock.fd").exists())
+        wait_for(lambda: (self.folder / "lbrd.sock.fd").exists())
         return process
 
     @unittest.skipUnless(shutil.which("systemd-socket-activate"), "no systemd-socket-activate here")

@@ -9,18 +9,7 @@ import tempfile
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, Session, main, require_root
-
-
-PATIENCE = 120  # seconds: what takes longer hangs, however busy the machine is
-
-
-def wait_for(condition):
-    end = time.time() + PATIENCE
-    while not condition():
-        if time.time() > end:
-            raise TimeoutError("waited in vain")
-        time.sleep(0.1)
+from lbrd_fixture import PATIENCE, Daemon, Demo, Session, main, require_root, wait_for
 
 
 class Sessions(unittest.TestCase):

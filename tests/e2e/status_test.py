@@ -6,10 +6,9 @@ import pathlib
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, LBRCTL, main, require_root, run
+from lbrd_fixture import Daemon, Demo, LBRCTL, PATIENCE, main, require_root, run
 
 
-PATIENCE = 120  # seconds: what takes longer hangs, however busy the machine is
 
 
 def threads():

@@ -29,7 +29,10 @@ TEST(ConfigTest, AnEmptyFileIsTheDefaults) {
 TEST(ConfigTest, EverySettingCanBeSet) {
   const auto config = ParseConfig(
       "socket = \"/tmp/s\"\nlog-level = \"debug\"\nexit-idle = \"1h30m\"\n"
-      "max-sessions = 7\nmax-contexts = 2048\nmetrics = \"127.0.0.1:9477\"\n",
+      "max-sessions = 7\nmax-contexts = 2048\nmetrics = \"127.0.0.1:9477\"\n"
+      "history = \"/tmp/h.db\"\nhistory-bytes = \"2G\"\nhistory-age = \"30d\"\n"
+      "max-cpu = \"1.5%\"\n"
+      "history-bucket = \"1m\"\ncontinuous = false\n",
       kFile);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->socket, "/tmp/s");
@@ -38,6 +41,12 @@ TEST(ConfigTest, EverySettingCanBeSet) {
   EXPECT_EQ(config->max_sessions, 7);
   EXPECT_EQ(config->max_contexts, 2048);
   EXPECT_EQ(config->metrics, "127.0.0.1:9477");
+  EXPECT_EQ(config->max_cpu, 1.5);
+  EXPECT_EQ(config->history, "/tmp/h.db");
+  EXPECT_EQ(config->history_bytes, uint64_t{2} << 30);
+  EXPECT_EQ(config->history_age, absl::Hours(720));
+  EXPECT_EQ(config->history_bucket, absl::Minutes(1));
+  EXPECT_FALSE(config->continuous);
 }
 
 struct Bad {
@@ -78,6 +87,16 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"max-sessions = 4097\n", "lbrd.toml:1: ", "from 1 to 4096"},
         Bad{"max-contexts = 9223372036854775807\n", "lbrd.toml:1: ", "from 1024 to 1048576"},
         Bad{"exit-idle = \"1ms\"\n", "lbrd.toml:1: ", "from 1s to 168h"},
+        Bad{"history-age = \"0\"\n", "lbrd.toml:1: ", "from 1m to 87600h"},
+        Bad{"history-bytes = \"1M\"\n", "lbrd.toml:1: ", "from 16M to 16384G"},
+        Bad{"history-bytes = \"99999999999999999999G\"\n", "lbrd.toml:1: ", "from 16M"},
+        Bad{"history-bytes = 512\n", "lbrd.toml:1: ", "in \"quotes\""},
+        Bad{"history = \"a\\u0000b\"\n", "lbrd.toml:1: ", "a file's path"},
+        Bad{"max-cpu = \"1\"\n", "lbrd.toml:1: ", "from 0.01% to 100%"},
+        Bad{"max-cpu = \"nan%\"\n", "lbrd.toml:1: ", "from 0.01%"},
+        Bad{"max-cpu = \"101%\"\n", "lbrd.toml:1: ", "from 0.01%"},
+        Bad{"max-cpu = 1\n", "lbrd.toml:1: ", "in \"quotes\""},
+        Bad{"continuous = \"true\"\n", "lbrd.toml:1: ", "true or false"},
         Bad{"exit-idle = \"-5s\"\n", "lbrd.toml:1: ", "like 90s"},
         Bad{"exit-idle = \"inf\"\n", "lbrd.toml:1: ", "like 90s"},
         Bad{"exit-idle = \"soon\"\n", "lbrd.toml:1: ", "like 90s"},

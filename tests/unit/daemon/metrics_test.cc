@@ -26,6 +26,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 std::string Answer(const std::string& head) {
@@ -108,10 +109,23 @@ TEST(MetricsTextTest, EveryFigureIsThere) {
     figures += !field.is_repeated() &&
                (message == nullptr || message == google::protobuf::Duration::descriptor());
   }
+  EXPECT_THAT(text, Not(HasSubstr("lbrd_history")));  // there is none
   int numbers = 0;
   for (size_t at = 0; (at = text.find("\nlbrd_", at)) != std::string::npos; ++at) ++numbers;
   EXPECT_EQ(numbers, figures);
   EXPECT_TRUE(absl::EndsWith(text, "\n"));
+}
+
+TEST(MetricsTextTest, TheHistoryHasItsFigures) {
+  v1::DaemonStats stats;
+  stats.mutable_history()->set_path("/var/lib/lbrd/history.db");
+  stats.mutable_history()->set_bytes(4096);
+  stats.mutable_history()->set_samples_dropped(5);
+  const std::string text = MetricsText(stats);
+  EXPECT_THAT(text, HasSubstr("gauge\nlbrd_history_bytes 4096\n"));
+  EXPECT_THAT(text, HasSubstr("counter\nlbrd_history_samples_dropped_total 5\n"));
+  EXPECT_THAT(text, Not(HasSubstr("history.db")));
+  EXPECT_THAT(text, Not(HasSubstr("# TYPE lbrd_history_bytes untyped")));
 }
 
 class MetricsServerTest : public ::testing::Test {

@@ -95,6 +95,18 @@ TEST(PlannerTest, TheFasterRateServesBoth) {
   EXPECT_DOUBLE_EQ(KeepProbability(kind, 100, 1000), 0.1);
 }
 
+TEST(PlannerTest, ASlowedRateIsNeverZeroAndNeverBeyondTheKernels) {
+  FlowKind kind;
+  EXPECT_EQ(SlowedRate(kind, 999, 1), 999u);
+  EXPECT_EQ(SlowedRate(kind, 999, 8), 124u);
+  EXPECT_EQ(SlowedRate(kind, 19, 256), 1u);
+  EXPECT_EQ(SlowerRate(kind, 124, 999), 124u);
+  kind.by_period = true;
+  EXPECT_EQ(SlowedRate(kind, 1000, 8), 8000u);
+  EXPECT_EQ(SlowedRate(kind, uint64_t{1} << 62, 8), uint64_t{INT64_MAX});
+  EXPECT_EQ(SlowerRate(kind, 1000, 8000), 8000u);
+}
+
 // Sessions of random kinds, targets and rates come and go. Flows are kept as the daemon keeps them.
 TEST(PlannerTest, RandomSessionsHaveTheFewestEventsAndNobodyIsStarved) {
   struct Member {
