@@ -170,13 +170,15 @@ absl::Status AuthorizeTarget(int32_t pid, pmu::Ownership ownership) {
                              "capabilities, or not dumpable)"));
 }
 
-absl::Status AuthorizeDescriptor(const Identity& who, const v1::SessionSpec& spec) {
-  if (who.admin() || spec.target().has_process() || spec.target().has_thread()) {
+absl::Status AuthorizeDescriptor(const Identity& who, const v1::SessionSpec& spec,
+                                 bool shares_events) {
+  const bool of_process = spec.target().has_process() || spec.target().has_thread();
+  if (who.admin() || (of_process && !shares_events)) {
     return absl::OkStatus();
   }
   return Denied(rule::kOwnDescriptors,
-                "the events of this session see the whole machine; only those of a process (-p) or "
-                "a thread (-t) are lent to you");
+                "the events of this session see the whole machine; lent to you are only those that "
+                "a session of a process (-p) or a thread (-t) has to itself");
 }
 
 std::string ScopeOf(const Identity& who) { return who.admin() ? "" : absl::StrCat(who.uid, "/"); }

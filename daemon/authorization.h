@@ -97,7 +97,8 @@ absl::StatusOr<SessionPermit> AuthorizeSession(const Identity& who, v1::SessionS
 // After the look at the target that the permit asks for.
 absl::Status AuthorizeTarget(int32_t pid, pmu::Ownership ownership);
 // A perf descriptor of a session of theirs.
-absl::Status AuthorizeDescriptor(const Identity& who, const v1::SessionSpec& spec);
+absl::Status AuthorizeDescriptor(const Identity& who, const v1::SessionSpec& spec,
+                                 bool shares_events);
 
 // Sessions of each user but the admins have names of their own: what a user calls "web" is
 // "1500/web" to admins. So nobody learns of others' names by trying to take them.

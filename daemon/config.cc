@@ -20,6 +20,13 @@
 #include "daemon/metrics_address.h"
 
 #define TOML_EXCEPTIONS 0
+#include <toml++/impl/preprocessor.h>
+// toml++ 3.3 asserts (and without assertions tells the compiler) what some files do not keep to,
+// such as "[a.]". Without that its own errors are told.
+#undef TOML_ASSERT
+#define TOML_ASSERT(expression) static_assert(true)
+#undef TOML_ASSERT_ASSUME
+#define TOML_ASSERT_ASSUME(expression) static_assert(true)
 #include <toml++/toml.h>
 
 namespace lbrd::daemon {

@@ -186,7 +186,11 @@ absl::Status DescriptorServer::Answer(const Client& client) const {
   const absl::StatusOr<std::shared_ptr<Session>> session =
       sessions_.Find(ScopeOf(client.who) + words[0]);
   if (!session.ok()) return NoSuchSession(words[0]);
-  if (absl::Status may = AuthorizeDescriptor(client.who, (*session)->spec()); !may.ok()) return may;
+  if (absl::Status may =
+          AuthorizeDescriptor(client.who, (*session)->spec(), (*session)->shares_events());
+      !may.ok()) {
+    return may;
+  }
   return (*session)->Lend(cpu, [&client](const pmu::LentEvent& event) {
     return Send(client.fd,
                 absl::StrFormat("ok %d %#x %#x", event.ring_bytes, event.attr.read_format,

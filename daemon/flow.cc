@@ -198,8 +198,14 @@ void Flow::See(const pmu::RawRecord& record, std::vector<SampleShare>* shares) {
 
 void Flow::SeeTask(const pmu::RawRecord& record) {
   const uint32_t type = record.header->type;
+  const uint64_t time = record.who.time;
   if (type == PERF_RECORD_COMM && (record.header->misc & PERF_RECORD_MISC_COMM_EXEC) != 0) {
     users_.Executed(record.who.pid);
+    for (auto& [uid, owned] : owned_) owned->filter.Executed(record.who.pid, time);
+    return;
+  }
+  if (type == PERF_RECORD_LOST) {
+    for (auto& [uid, owned] : owned_) owned->filter.Lost();
     return;
   }
   int32_t ids[4];  // pid, ppid, tid, ptid
@@ -211,11 +217,15 @@ void Flow::SeeTask(const pmu::RawRecord& record) {
   const auto [pid, parent_pid, tid, parent_tid] = ids;
   if (type == PERF_RECORD_FORK) {
     if (by_user_ != 0) users_.Forked(pid, parent_pid);
+    for (auto& [uid, owned] : owned_) owned->filter.Forked(pid, parent_pid, time);
     for (FlowShare* share : active_) share->filter_.Forked(pid, parent_pid);
     for (FlowShare* share : leaving_) share->filter_.Forked(pid, parent_pid);
     return;
   }
-  if (pid == tid) users_.Exited(pid);
+  if (pid == tid) {
+    users_.Exited(pid);
+    for (auto& [uid, owned] : owned_) owned->filter.Exited(pid, time);
+  }
   for (FlowShare* share : active_) {
     share->gone_ = share->gone_ || share->filter_.spec().thread == tid;
   }
@@ -238,7 +248,7 @@ void Flow::Attend() {
     }
     // Who is the last, and nobody lingers: it ends with the flow, when all was given back.
     if (EndsWithLast()) return;
-    if (share->filter_.spec().uid.has_value()) --by_user_;
+    NeedNoMore(share);
     leaving_.erase(leaving_.begin() + static_cast<ptrdiff_t>(i));
     // From a worker's thread. Nobody is told before the last of its samples was delivered.
     pipeline_->SendOff(share, [share] { share->Finish(absl::OkStatus()); });
@@ -327,8 +337,29 @@ absl::Status Flow::StartShare(FlowShare* share, absl::Duration duration) {
     sampling_ = true;
   }
   active_.push_back(share);
-  if (share->filter_.spec().uid.has_value()) ++by_user_;
+  Need(share);
   return absl::OkStatus();
+}
+
+void Flow::Need(FlowShare* share) {
+  const FilterSpec& wants = share->filter_.spec();
+  if (wants.uid.has_value()) ++by_user_;
+  if (!wants.viewer.has_value()) return;
+  std::unique_ptr<Owned>& owned = owned_[wants.viewer->uid];
+  if (owned == nullptr) {
+    owned = std::make_unique<Owned>(
+        Owned{pmu::OwnerFilter(kernel_, wants.viewer->ownership_of), /*shares=*/0});
+  }
+  ++owned->shares;
+  share->owned_ = &owned->filter;
+}
+
+void Flow::NeedNoMore(FlowShare* share) {
+  const FilterSpec& wants = share->filter_.spec();
+  if (wants.uid.has_value()) --by_user_;
+  if (!wants.viewer.has_value()) return;
+  const auto owned = owned_.find(wants.viewer->uid);
+  if (--owned->second->shares == 0) owned_.erase(owned);
 }
 
 void Flow::EndShare(FlowShare* share) {

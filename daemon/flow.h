@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
@@ -32,6 +33,7 @@
 #include "daemon/pipeline.h"
 #include "daemon/planner.h"
 #include "daemon/session_source.h"
+#include "pmu/owner_filter.h"
 #include "pmu/uid_filter.h"
 
 namespace lbrd::daemon {
@@ -103,6 +105,9 @@ class Flow : public SampleGate {
   bool FixedWeights() const { return options_.kind.by_period || clock_; }
   void SetCpus(CpuSet cpus);
   void SeeTask(const pmu::RawRecord& record);
+  // The share counts on what users_ or owned_ know.
+  void Need(FlowShare* share);
+  void NeedNoMore(FlowShare* share);
   bool TargetGone(FlowShare* share);
   bool EndsWithLast();
   void PipelineEnded(const absl::Status& status);
@@ -131,6 +136,12 @@ class Flow : public SampleGate {
   std::deque<RateChange> rates_;  // by period: the last few, so that each sample has its own
   pmu::UidFilter users_;
   size_t by_user_ = 0;  // active and leaving shares that ask for a user
+  // What is wholly a user's, for shares of users who may see no more.
+  struct Owned {
+    pmu::OwnerFilter filter;
+    size_t shares;
+  };
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Owned>> owned_;  // by user
   uint64_t idle_since_ = 0;
   std::atomic<uint32_t> slow_down_ = 1;  // as they are to be
   std::atomic<bool> over_ = false;       // set under mutex_

@@ -103,6 +103,10 @@ void FlowShare::Take(const pmu::RawRecord& record, std::optional<uint32_t> uid, 
     Add(&left_out_[static_cast<size_t>(why)]);
     return;
   }
+  if (owned_ != nullptr && !owned_->Wanted(record.who.pid, record.who.time)) {
+    Add(&left_out_[static_cast<size_t>(LeftOut::kOtherUser)]);
+    return;
+  }
   // While lbrd keeps within its CPU budget there may be fewer samples than were asked for.
   const uint64_t rate = SlowerRate(demand_.kind, demand_.rate, flow_rate);
   const uint64_t slowest = slowest_rate_.load(std::memory_order_relaxed);
@@ -155,7 +159,8 @@ FeedStats FlowShare::stats() const {
                 .other_thread = left_out(LeftOut::kOtherThread),
                 .other_process = left_out(LeftOut::kOtherProcess),
                 .other_comm = other_comm_,
-                .lbr_windows = flow_->LbrWindows()};
+                .lbr_windows = {}};
+  if (!filter_.spec().viewer.has_value()) out.lbr_windows = flow_->LbrWindows();
   out.source.other_users = left_out(LeftOut::kOtherUser);
   out.source.samples = admitted_ + out.source.other_users - out.other_comm;
   pmu::SourceStats now;
@@ -190,6 +195,12 @@ std::vector<Progress> FlowShare::progress() const { return flow_->progress(); }
 
 void FlowShare::Describe(v1::Session* out) const {
   flow_->DescribeTo(out);
+  if (filter_.spec().viewer.has_value()) {
+    v1::FlowInfo* flow = out->mutable_flow();
+    flow->clear_sessions();
+    flow->clear_frequency_hz();
+    flow->clear_period();
+  }
   // What this session asked for, not what the flow needs for others.
   for (v1::SessionEvent& event : *out->mutable_events()) {
     demand_.kind.by_period ? event.set_period(demand_.rate)

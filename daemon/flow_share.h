@@ -3,6 +3,9 @@
 // It begins and ends at a moment of the records' clock, drawn by the flow's reader: it has every
 // sample of that time, and no other. Its account adds up exactly when it has ended.
 //
+// Of a user who may see own processes only it shows nothing that is not known to be theirs at the
+// moment it was sampled, and nothing of who else has a share.
+//
 // Thread rules: as SessionFeed; what is marked so is the flow's reader's. Lock order: mutex_ is a
 // leaf.
 #pragma once
@@ -21,6 +24,7 @@
 #include "daemon/session_feed.h"
 #include "daemon/session_filter.h"
 #include "daemon/thinning.h"
+#include "pmu/owner_filter.h"
 #include "pmu/record_source.h"
 
 namespace lbrd::daemon {
@@ -34,6 +38,7 @@ class FlowShare : public SessionFeed, public Subscriber {
   absl::Status Begin(absl::Duration duration, SampleSink* sink,
                      std::function<void(const absl::Status&)> done) override;
   void RequestStop() override;
+  bool shares_events() const override { return true; }
   FeedStats stats() const override;
   std::vector<Progress> progress() const override;
   void Describe(v1::Session* out) const override;
@@ -61,6 +66,7 @@ class FlowShare : public SessionFeed, public Subscriber {
 
   // The reader's.
   SessionFilter filter_;
+  pmu::OwnerFilter* owned_ = nullptr;  // the flow's, of filter_.spec().viewer
   Thinning thinning_;
   uint64_t start_ns_ = UINT64_MAX;
   uint64_t end_ns_ = UINT64_MAX;

@@ -175,12 +175,21 @@ absl::StatusOr<std::shared_ptr<Flow>> FlowTable::Open(const std::string& session
 }
 
 absl::StatusOr<std::unique_ptr<SessionFeed>> FlowTable::Join(const std::string& session,
-                                                             const v1::SessionSpec& spec) {
+                                                             const v1::SessionSpec& spec,
+                                                             std::optional<Viewer> viewer) {
   FlowDemand demand{.sharing = SharingOf(spec), .rate = RateOf(spec)};
   if (demand.sharing == Sharing::kNever) return nullptr;
-  const FilterSpec filter = FilterOf(spec);
+  // Who takes turns is told with whom, which is not for everybody.
+  if (viewer.has_value() && spec.allow_multiplex()) return nullptr;
+  FilterSpec filter = FilterOf(spec);
   demand.cpus = filter.cpus;
   if (absl::Status present = CheckPresent(kernel_, demand.cpus); !present.ok()) return present;
+  if (viewer.has_value()) {
+    // Every program that is executed must be seen, on whichever CPU.
+    demand.cpus.clear();
+    filter.uid = viewer->uid;
+    filter.viewer = std::move(viewer);
+  }
   absl::MutexLock opening(&open_mutex_);
   absl::StatusOr<FlowKind> kind = Resolve(KindOf(spec), spec);
   if (!kind.ok()) return kind.status();

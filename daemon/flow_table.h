@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -35,8 +36,11 @@ class FlowTable {
 
   // A share for a (checked) spec, in a flow that is there or in a new one; nullptr: the session
   // needs events of its own (WhyNotShared). Errors as OpenSessionSource().
+  // `viewer`: whose session it is, if it may see that user's processes only; its spec is
+  // `user_only`.
   absl::StatusOr<std::unique_ptr<SessionFeed>> Join(const std::string& session,
-                                                    const v1::SessionSpec& spec);
+                                                    const v1::SessionSpec& spec,
+                                                    std::optional<Viewer> viewer = std::nullopt);
   // Flows that nobody uses give their events back now; true: there was one, and it has.
   bool CloseIdle();
   // All flows, those to come too: see Flow::SlowDown().

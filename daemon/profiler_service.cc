@@ -146,24 +146,29 @@ void ProfilerService::Describe(const Identity& who, const Session& session, v1::
 absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
     const Identity& who, const std::string& name, const SessionPermit& permit) {
   pmu::OwnershipOf ownership_of;
+  std::optional<Viewer> viewer;
   if (!who.admin()) {
     ownership_of = [uid = who.uid](int32_t pid) { return HeldProcess(pid).OwnershipBy(uid); };
-  } else if (!replay_) {
-    absl::StatusOr<std::unique_ptr<SessionFeed>> share = flows_.Join(name, permit.spec);
-    if (!share.ok() || *share != nullptr) return share;
+    viewer = Viewer{.uid = who.uid, .ownership_of = ownership_of};
+  }
+  // What is in the way are others' sessions, by name.
+  const auto refusal = [&who](const absl::Status& status) {
+    if (who.admin() || !absl::IsResourceExhausted(status)) return status;
+    return OverQuota(rule::kOthersHidden,
+                     "other sessions hold the hardware that this needs; try --allow-multiplex, or "
+                     "later");
+  };
+  if (!replay_) {
+    absl::StatusOr<std::unique_ptr<SessionFeed>> share = flows_.Join(name, permit.spec, viewer);
+    if (!share.ok()) return refusal(share.status());
+    if (*share != nullptr) return share;
   }
   absl::StatusOr<SessionSource> source =
       OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
   if (absl::IsResourceExhausted(source.status()) && flows_.CloseIdle()) {
     source = OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
   }
-  if (!source.ok()) {
-    // What is in the way are others' sessions, by name.
-    if (who.admin() || !absl::IsResourceExhausted(source.status())) return source.status();
-    return OverQuota(rule::kOthersHidden,
-                     "other sessions hold the hardware that this needs; try --allow-multiplex, or "
-                     "later");
-  }
+  if (!source.ok()) return refusal(source.status());
   if (!who.admin() && !TimeSharingNotes(source->grants).empty()) {
     for (const std::string& note : TimeSharingNotes(source->grants)) {
       source->notes.erase(std::remove(source->notes.begin(), source->notes.end(), note),
@@ -172,7 +177,6 @@ absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
     source->notes.push_back(absl::StrCat("takes turns on the hardware with other sessions (rule ",
                                          rule::kOthersHidden, ")"));
   }
-  for (const std::string& note : permit.notes) source->notes.push_back(note);
   return std::make_unique<PrivateFeed>(*std::move(source), permit.spec, &binaries_);
 }
 
@@ -195,6 +199,7 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& w
     recorder = history_->Record(name, who.uid, EventsOf(**feed));
   }
   auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(feed), who.uid);
+  session->AddNotes(std::move(permit.notes));
   session->RetainIn(std::move(recorder));
   session->set_on_change([this] { sessions_.Changed(); });
   session->set_on_ended(

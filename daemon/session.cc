@@ -266,6 +266,7 @@ void Session::Describe(v1::Session* out) const {
     running = absl::Nanoseconds(profile_.last_time_ns() - profile_.first_time_ns());
   }
   SetDuration(running, out->mutable_running_time());
+  for (const std::string& note : notes_) out->add_notes(note);
   if (spec_.continuous()) {
     out->add_notes(absl::StrCat("its samples are in the history: lbrctl query --session ", name_));
   }

@@ -40,6 +40,8 @@ class Session : public SampleSink {
   // Stops it.
   ~Session() override;
 
+  // What was changed in what was asked for. Before Start().
+  void AddNotes(std::vector<std::string> notes) { notes_ = std::move(notes); }
   // Its samples also go there. Before Start().
   void RetainIn(std::shared_ptr<HistoryRecorder> recorder) { recorder_ = std::move(recorder); }
   // Lets the samples flow, unless it waits for a stream.
@@ -76,6 +78,7 @@ class Session : public SampleSink {
   void Describe(v1::Session* out) const;
   void EncodeProfileTo(DefinitionEncoder* definitions, v1::Profile* out) const;
 
+  bool shares_events() const { return feed_->shares_events(); }
   // See pmu::RecordSource::LendEvent().
   absl::Status Lend(int32_t cpu,
                     const std::function<absl::Status(const pmu::LentEvent&)>& take) const {
@@ -93,6 +96,7 @@ class Session : public SampleSink {
   const v1::SessionSpec spec_;
   const uint32_t owner_uid_;
   const absl::Time create_time_;
+  std::vector<std::string> notes_;
   std::shared_ptr<HistoryRecorder> recorder_;  // null: they are not kept; before its feed
   std::unique_ptr<SessionFeed> feed_;
   const bool patient_;

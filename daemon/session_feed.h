@@ -55,6 +55,8 @@ class SessionFeed {
 
   // Loses nothing when its reader is slow: whoever is downstream may block it.
   virtual bool patient() const { return false; }
+  // Its events see what other sessions want as well.
+  virtual bool shares_events() const { return false; }
   virtual FeedStats stats() const = 0;
   // Of each thread that works for it.
   virtual std::vector<Progress> progress() const = 0;

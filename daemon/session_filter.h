@@ -15,9 +15,16 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "pmu/ownership.h"
 #include "pmu/record.h"
 
 namespace lbrd::daemon {
+
+// A user who may see own processes only.
+struct Viewer {
+  uint32_t uid = 0;
+  pmu::OwnershipOf ownership_of;  // of that user
+};
 
 // What a session wants of a flow's samples; what is unset is not asked about.
 struct FilterSpec {
@@ -26,6 +33,9 @@ struct FilterSpec {
   std::optional<uint32_t> uid;
   std::vector<int32_t> cpus;  // ascending; empty: all
   std::string comm;           // of the thread, as the kernel cuts it; empty: any
+  // Asked by the flow, of what the rest lets through (pmu/owner_filter.h). `uid` is set too then:
+  // it costs one look at a process for all users, and lets few through.
+  std::optional<Viewer> viewer;
 };
 
 // Why a sample is not the session's.

@@ -117,6 +117,18 @@ class Daemon:
         return samples, Session(json.loads(account.read_text()))
 
 
+def kernel_events(daemon):
+    """How many perf events the daemon has open."""
+    folder = f"/proc/{daemon.process.pid}/fd"
+    count = 0
+    for entry in os.listdir(folder):
+        try:
+            count += os.readlink(f"{folder}/{entry}") == "anon_inode:[perf_event]"
+        except OSError:
+            pass  # closed meanwhile
+    return count
+
+
 class Session(dict):
     """A session's account; counts as integers (JSON has 64-bit ones as text)."""
 

@@ -8,19 +8,7 @@ import subprocess
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, Session, main, require_root, wait_for
-
-
-def kernel_events(daemon):
-    """How many perf events the daemon has open."""
-    folder = f"/proc/{daemon.process.pid}/fd"
-    count = 0
-    for entry in os.listdir(folder):
-        try:
-            count += os.readlink(f"{folder}/{entry}") == "anon_inode:[perf_event]"
-        except OSError:
-            pass  # closed meanwhile
-    return count
+from lbrd_fixture import Daemon, Demo, Session, kernel_events, main, require_root, wait_for
 
 
 class Planner(unittest.TestCase):

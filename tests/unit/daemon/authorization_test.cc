@@ -222,10 +222,11 @@ TEST(AuthorizationTest, OnlyAWhollyOwnProcessWillDo) {
 TEST(AuthorizationTest, DescriptorsOfTheWholeMachineAreTheAdmins) {
   v1::SessionSpec spec;
   spec.mutable_target()->mutable_process();
-  EXPECT_TRUE(AuthorizeDescriptor(User(), spec).ok());
+  EXPECT_TRUE(AuthorizeDescriptor(User(), spec, false).ok());
+  EXPECT_EQ(RuleOf(AuthorizeDescriptor(User(), spec, true)), rule::kOwnDescriptors);
   spec.mutable_target()->mutable_user()->set_uid(kUid);
-  EXPECT_EQ(RuleOf(AuthorizeDescriptor(User(), spec)), rule::kOwnDescriptors);
-  EXPECT_TRUE(AuthorizeDescriptor(Admin(), spec).ok());
+  EXPECT_EQ(RuleOf(AuthorizeDescriptor(User(), spec, false)), rule::kOwnDescriptors);
+  EXPECT_TRUE(AuthorizeDescriptor(Admin(), spec, true).ok());
 }
 
 TEST(AuthorizationTest, RingsOfAllCpusTogetherAreBounded) {
