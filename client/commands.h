@@ -64,6 +64,7 @@ struct SamplingFlags {
   uint64_t count = 0;
   std::string stack;
   uint32_t stack_bytes = 0;
+  std::string branch_filter;
   std::string ring;
   bool user_only = false;
   bool allow_multiplex = false;

@@ -55,6 +55,29 @@ absl::string_view StackModeName(v1::StackMode mode) {
   }
 }
 
+absl::string_view BranchFilterName(v1::BranchFilter filter) {
+  switch (filter) {
+    case v1::BRANCH_FILTER_CALL_STACK:
+      return "call-stack";
+    case v1::BRANCH_FILTER_ANY:
+      return "any";
+    case v1::BRANCH_FILTER_ANY_CALL:
+      return "any-call";
+    case v1::BRANCH_FILTER_ANY_RETURN:
+      return "any-ret";
+    case v1::BRANCH_FILTER_IND_CALL:
+      return "ind-call";
+    case v1::BRANCH_FILTER_IND_JUMP:
+      return "ind-jmp";
+    case v1::BRANCH_FILTER_COND:
+      return "cond";
+    case v1::BRANCH_FILTER_CALL:
+      return "call";
+    default:
+      return "unknown";
+  }
+}
+
 bool IsWhole(const v1::Verdict& verdict) {
   return verdict.state() == v1::STACK_STATE_COMPLETE ||
          (verdict.state() == v1::STACK_STATE_STITCHED &&

@@ -19,6 +19,10 @@ absl::string_view StackStateName(v1::StackState state);
 // "lbr", "kernel-deferred", "dwarf", "frame-pointer"; "unknown" for a value not known.
 absl::string_view StackModeName(v1::StackMode mode);
 
+// perf's names (`perf record -j`), with dashes: "call-stack", "any", "any-call", "any-ret",
+// "ind-call", "ind-jmp", "cond", "call"; "unknown" for a value not known.
+absl::string_view BranchFilterName(v1::BranchFilter filter);
+
 // Whether a stack reaches its thread's start, with no doubt about a frame of it.
 bool IsWhole(const v1::Verdict& verdict);
 // "complete", "truncated: stack_copy_ended", "unknown: frame_pointers_only", or the state alone

@@ -14,6 +14,12 @@ namespace {
 
 constexpr uint32_t kCpuNotRecorded = std::numeric_limits<uint32_t>::max();
 
+// Of a branch's flags, as the contract numbers them.
+constexpr uint64_t kMispredicted = 1;
+constexpr uint64_t kPredicted = 2;
+constexpr int kCyclesShift = 4;
+constexpr uint64_t kCyclesMask = 0xffff;
+
 bool IsPlain(char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; }
 
 void AppendJsonStringOrNull(absl::string_view text, std::string& out) {
@@ -100,6 +106,7 @@ absl::Status JsonlWriter::AddDefinitions(const v1::Definitions& definitions) {
       AppendPlace(call.file(), call.line(), text);
       text.append("},");
     }
+    if (!text.empty()) own_parts_.try_emplace(frame.id(), text.size());
     absl::StrAppend(&text, "{\"ip\":", frame.ip(), ",\"symbol\":");
     AppendJsonStringOrNull(frame.symbol(), text);
     absl::StrAppend(&text, ",\"offset\":", frame.offset(), binary, ",\"source\":\"",
@@ -134,17 +141,36 @@ absl::Status JsonlWriter::CheckStack(uint64_t stack_id) const {
   return absl::OkStatus();
 }
 
+absl::Status JsonlWriter::CheckBranches(const v1::SampleBatch& batch) const {
+  uint64_t count = 0;
+  for (const uint32_t of_sample : batch.branch_counts()) count += of_sample;
+  if (count != static_cast<uint64_t>(batch.branch_from_frames_size()) ||
+      batch.branch_to_frames_size() != batch.branch_from_frames_size() ||
+      batch.branch_flags_size() != batch.branch_from_frames_size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sample stream: the columns of branches differ in length: ", count,
+                     " branches, ", batch.branch_from_frames_size(), " from, ",
+                     batch.branch_to_frames_size(), " to, ", batch.branch_flags_size(), " flags"));
+  }
+  for (const auto* ids : {&batch.branch_from_frames(), &batch.branch_to_frames()}) {
+    for (const uint32_t id : *ids) {
+      if (!frames_.contains(id)) return Undefined("frame", id);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status JsonlWriter::CheckBatch(const v1::SampleBatch& batch) const {
   const int size = batch.stack_ids_size();
   const auto optional_column = [&](int column) { return column == 0 || column == size; };
   if (batch.time_delta_ns_size() != size || batch.thread_ids_size() != size ||
       batch.weights_size() != size || !optional_column(batch.cpus_size()) ||
-      !optional_column(batch.events_size())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("sample stream: the columns of a batch differ in length: ", size, " stacks, ",
-                     batch.time_delta_ns_size(), " times, ", batch.thread_ids_size(), " threads, ",
-                     batch.weights_size(), " weights, ", batch.cpus_size(), " CPUs, ",
-                     batch.events_size(), " events"));
+      !optional_column(batch.events_size()) || !optional_column(batch.branch_counts_size())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "sample stream: the columns of a batch differ in length: ", size, " stacks, ",
+        batch.time_delta_ns_size(), " times, ", batch.thread_ids_size(), " threads, ",
+        batch.weights_size(), " weights, ", batch.cpus_size(), " CPUs, ", batch.events_size(),
+        " events, ", batch.branch_counts_size(), " counts of branches"));
   }
   for (const uint32_t id : batch.thread_ids()) {
     if (!threads_.contains(id)) return Undefined("thread", id);
@@ -155,7 +181,31 @@ absl::Status JsonlWriter::CheckBatch(const v1::SampleBatch& batch) const {
   for (const uint64_t id : batch.stack_ids()) {
     if (absl::Status status = CheckStack(id); !status.ok()) return status;
   }
-  return absl::OkStatus();
+  return CheckBranches(batch);
+}
+
+absl::string_view JsonlWriter::PlaceText(uint32_t frame_id) const {
+  const absl::string_view text = frames_.at(frame_id);
+  const auto own = own_parts_.find(frame_id);
+  return own == own_parts_.end() ? text : text.substr(own->second);
+}
+
+void JsonlWriter::AppendBranches(const v1::SampleBatch& batch, int first, uint32_t count,
+                                 std::string& out) const {
+  out.append(",\"branches\":[");
+  for (int i = first; i < first + static_cast<int>(count); ++i) {
+    const uint64_t flags = batch.branch_flags(i);
+    const uint64_t cycles = (flags >> kCyclesShift) & kCyclesMask;
+    absl::StrAppend(&out, i == first ? "" : ",",
+                    "{\"from\":", PlaceText(batch.branch_from_frames(i)),
+                    ",\"to\":", PlaceText(batch.branch_to_frames(i)), ",\"mispredicted\":",
+                    (flags & kMispredicted) != 0 ? "true"
+                    : (flags & kPredicted) != 0  ? "false"
+                                                 : "null",
+                    ",\"cycles\":");
+    cycles == 0 ? absl::StrAppend(&out, "null}") : absl::StrAppend(&out, cycles, "}");
+  }
+  out.push_back(']');
 }
 
 const std::string& JsonlWriter::StackText(uint64_t stack_id) {
@@ -186,6 +236,7 @@ absl::Status JsonlWriter::Append(const v1::StreamSamplesResponse& message, std::
   const v1::SampleBatch& batch = message.samples();
   if (absl::Status status = CheckBatch(batch); !status.ok()) return status;
   uint64_t time = batch.first_time_ns();
+  int branch = 0;
   for (int i = 0; i < batch.stack_ids_size(); ++i) {
     time += static_cast<uint64_t>(batch.time_delta_ns(i));
     const uint32_t cpu = batch.cpus_size() == 0 ? kCpuNotRecorded : batch.cpus(i);
@@ -196,8 +247,12 @@ absl::Status JsonlWriter::Append(const v1::StreamSamplesResponse& message, std::
     } else {
       absl::StrAppend(&out, ",\"cpu\":", cpu);
     }
-    absl::StrAppend(&out, events_[event], ",\"weight\":", batch.weights(i),
-                    StackText(batch.stack_ids(i)));
+    absl::StrAppend(&out, events_[event], ",\"weight\":", batch.weights(i));
+    if (batch.branch_counts_size() != 0) {
+      AppendBranches(batch, branch, batch.branch_counts(i), out);
+      branch += static_cast<int>(batch.branch_counts(i));
+    }
+    out.append(StackText(batch.stack_ids(i)));
   }
   return absl::OkStatus();
 }

@@ -5,6 +5,9 @@
 // ip and offset are integers up to 2^64-1; symbol, dso and build_id are null when unknown. Where
 // lines are known a frame also has file and line. A function that was inlined is an entry before
 // the frame it was inlined in, with that one's ip, offset null, and inlined true.
+// Where samples carry branches (another --branch-filter than call-stack): branches, youngest first,
+// [{from, to, mispredicted, cycles}], the first two like frames but without what was inlined, the
+// last two null where the hardware does not tell.
 //
 // Keeps every definition of the stream, since later messages refer to them: binaries, frames and
 // threads as the text they become. The text of stacks is cached, up to kMaxCacheBytes. Not
@@ -47,13 +50,20 @@ class JsonlWriter {
   absl::Status AddDefinitions(const v1::Definitions& definitions);
   absl::Status CheckBatch(const v1::SampleBatch& batch) const;
   absl::Status CheckStack(uint64_t stack_id) const;
+  absl::Status CheckBranches(const v1::SampleBatch& batch) const;
   const std::string& StackText(uint64_t stack_id);
+  absl::string_view PlaceText(uint32_t frame_id) const;
+  // Of the sample's branches, from `first` on, as a key and its value.
+  void AppendBranches(const v1::SampleBatch& batch, int first, uint32_t count,
+                      std::string& out) const;
 
   const size_t max_cache_bytes_;
   std::vector<std::string> events_;                      // ,"event":"…"
   absl::flat_hash_map<uint32_t, std::string> binaries_;  // ,"dso":…,"build_id":…
   absl::flat_hash_map<uint32_t, std::string> threads_;   // ,"pid":…,"tid":…,"comm":…
   absl::flat_hash_map<uint32_t, std::string> frames_;    // {"ip":…}
+  // Of those with inlined functions, where in the text their own object begins.
+  absl::flat_hash_map<uint32_t, size_t> own_parts_;
   absl::flat_hash_map<uint64_t, Stack> stacks_;
   absl::flat_hash_map<uint64_t, std::string> stack_texts_;  // ,"stack":[…],"verdict":{…}}
   size_t cache_bytes_ = 0;

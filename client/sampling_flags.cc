@@ -4,8 +4,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "client/commands.h"
+#include "client/enum_names.h"
 
 namespace lbrd::client {
 namespace {
@@ -18,6 +20,18 @@ absl::StatusOr<v1::StackMode> ParseStackMode(const std::string& name) {
   if (name == "fp") return v1::STACK_MODE_FRAME_POINTER;
   return absl::InvalidArgumentError(
       absl::StrCat("--stack: '", name, "' is not one of best, lbr, kernel-deferred, dwarf, fp"));
+}
+
+absl::StatusOr<v1::BranchFilter> ParseBranchFilter(const std::string& name) {
+  if (name.empty()) return v1::BRANCH_FILTER_UNSPECIFIED;
+  std::vector<absl::string_view> names;
+  for (int filter = v1::BRANCH_FILTER_CALL_STACK; filter <= v1::BranchFilter_MAX; ++filter) {
+    const auto known = static_cast<v1::BranchFilter>(filter);
+    if (name == BranchFilterName(known)) return known;
+    names.push_back(BranchFilterName(known));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--branch-filter: '", name, "' is not one of ", absl::StrJoin(names, ", ")));
 }
 
 absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
@@ -67,6 +81,13 @@ void SamplingFlags::AddTo(CLI::App& command) {
                      "(default: best, the first of these that this machine gives)");
   command.add_option("--stack-bytes", stack_bytes,
                      "of each user stack, copied in dwarf mode (default: 16384)");
+  command
+      .add_option("--branch-filter", branch_filter,
+                  "branches that the LBR records: call-stack (default: for stacks), or a\n"
+                  "history of any, any-call, any-ret, ind-call, ind-jmp, cond or call, as in\n"
+                  "perf record -j: samples carry them to -o x.jsonl and lbrctl stream, and\n"
+                  "stacks come from the next best source")
+      ->type_name("FILTER");
   command.add_option("--ring", ring, "ring buffer of each CPU, e.g. 512K (default: 8M)");
   command.add_flag("-u,--user-only", user_only, "leave out what happens in the kernel");
   command.add_flag("--allow-multiplex", allow_multiplex,
@@ -103,6 +124,9 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   const absl::StatusOr<v1::StackMode> mode = ParseStackMode(stack);
   if (!mode.ok()) return mode.status();
   spec.set_stack_mode(*mode);
+  const absl::StatusOr<v1::BranchFilter> branches = ParseBranchFilter(branch_filter);
+  if (!branches.ok()) return branches.status();
+  spec.set_branch_filter(*branches);
   spec.set_stack_copy_bytes(stack_bytes);
   spec.set_user_only(user_only);
   spec.set_allow_multiplex(allow_multiplex);

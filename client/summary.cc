@@ -139,7 +139,13 @@ std::string StackSource(const v1::SessionEvent& event, bool name_event) {
                                     refusal.why().empty() ? "no reason given" : refusal.why()));
   }
   if (!refusals.empty()) absl::StrAppend(&text, " (", absl::StrJoin(refusals, "; "), ")");
-  return absl::StrCat(text, ".");
+  text.push_back('.');
+  if (event.branch_filter() != v1::BRANCH_FILTER_UNSPECIFIED) {
+    absl::StrAppend(&text, " Its samples carry the LBR's branches (",
+                    BranchFilterName(event.branch_filter()),
+                    "), which -o x.jsonl and lbrctl stream show.");
+  }
+  return text;
 }
 
 std::string Completeness(const v1::SessionStats& stats) {

@@ -13,11 +13,13 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "daemon/sample.h"
 #include "daemon/sample_share.h"
 #include "unwind/stack_resolver.h"
 
@@ -31,13 +33,14 @@ struct PendingSample {
   uint32_t event = 0;
   int32_t pid = -1;
   int32_t tid = -1;
-  unwind::ResolvedStack stack;      // its kernel part, and the cookie
-  std::vector<SampleShare> shares;  // who gets it; empty: the worker's sink
+  std::shared_ptr<const Branches> branches;  // null: none
+  unwind::ResolvedStack stack;               // its kernel part, and the cookie
+  std::vector<SampleShare> shares;           // who gets it; empty: the worker's sink
 };
 
 class DeferredSamples {
  public:
-  // 64 Ki samples of up to 3 KiB each.
+  // 64 Ki samples of up to 3 KiB each, and 1.3 KiB of branches where they are asked for.
   static constexpr size_t kMaxPending = 65536;
   // A task that stays in the kernel this long is delivered as far as it is known.
   static constexpr uint64_t kTimeoutNs = 2'000'000'000;

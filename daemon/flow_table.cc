@@ -130,7 +130,7 @@ bool FlowTable::CloseIdle() {
 }
 
 absl::StatusOr<FlowKind> FlowTable::Resolve(FlowKind kind, const v1::SessionSpec& spec) {
-  const std::pair<std::string, int> asked(kind.event, kind.stack_mode);
+  const Asked asked(kind.event, kind.stack_mode, kind.branch_filter);
   auto known = resolved_.find(asked);
   if (known == resolved_.end()) {
     // A breakpoint's name is its own, and trying one takes a slot.

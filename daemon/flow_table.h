@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -64,7 +65,9 @@ class FlowTable {
   const absl::Duration linger_;
 
   absl::Mutex open_mutex_;
-  absl::flat_hash_map<std::pair<std::string, int>, std::pair<std::string, v1::StackMode>> resolved_
+  // Event, stack mode, branch filter.
+  using Asked = std::tuple<std::string, int, int>;
+  absl::flat_hash_map<Asked, std::pair<std::string, v1::StackMode>> resolved_
       ABSL_GUARDED_BY(open_mutex_);
 
   mutable absl::Mutex mutex_;

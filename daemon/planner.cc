@@ -26,6 +26,7 @@ FlowKind KindOf(const v1::SessionSpec& spec) {
           .ring_bytes = spec.ring_bytes(),
           .user_only = spec.user_only(),
           .allow_multiplex = spec.allow_multiplex(),
+          .branch_filter = spec.branch_filter(),
           .by_period = spec.period() != 0};
 }
 

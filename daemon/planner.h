@@ -41,6 +41,7 @@ struct FlowKind {
   uint64_t ring_bytes = 0;
   bool user_only = false;
   bool allow_multiplex = false;
+  v1::BranchFilter branch_filter = v1::BRANCH_FILTER_UNSPECIFIED;
   bool by_period = false;  // one sample every so many events; else so many samples a second
 
   friend bool operator==(const FlowKind&, const FlowKind&) = default;

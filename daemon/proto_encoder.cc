@@ -98,12 +98,23 @@ void DefinitionEncoder::AddFrame(const std::shared_ptr<const FrameInfo>& added,
   binary->set_symbols_missing(ProtoText(frame.binary->symbols_missing));
 }
 
-void DefinitionEncoder::AddStack(const StackInfo& stack, v1::Definitions* out) {
-  if (stacks_.size() + frames_.size() > kMaxIds) {
-    stacks_.clear();
-    frames_.clear();
-    binaries_.clear();
+void DefinitionEncoder::ForgetIfTooMany() {
+  if (stacks_.size() + frames_.size() <= kMaxIds) return;
+  stacks_.clear();
+  frames_.clear();
+  binaries_.clear();
+}
+
+void DefinitionEncoder::AddBranches(const Branches& branches, v1::Definitions* out) {
+  ForgetIfTooMany();
+  for (const BranchInfo& branch : branches) {
+    AddFrame(branch.from, out);
+    AddFrame(branch.to, out);
   }
+}
+
+void DefinitionEncoder::AddStack(const StackInfo& stack, v1::Definitions* out) {
+  ForgetIfTooMany();
   if (!stacks_.insert(stack.id).second) return;
   v1::Stack* encoded = out->add_stacks();
   encoded->set_id(stack.id);
@@ -131,12 +142,28 @@ void DefinitionEncoder::AddThread(const ThreadInfo& thread, v1::Definitions* out
   encoded->set_process_comm(ProtoText(thread.process_comm));
 }
 
+static void EncodeBranches(std::span<const Sample> samples, DefinitionEncoder* definitions,
+                           v1::Definitions* definitions_out, v1::SampleBatch* batch) {
+  for (const Sample& sample : samples) {
+    batch->add_branch_counts(
+        sample.branches == nullptr ? 0 : static_cast<uint32_t>(sample.branches->size()));
+    if (sample.branches == nullptr) continue;
+    definitions->AddBranches(*sample.branches, definitions_out);
+    for (const BranchInfo& branch : *sample.branches) {
+      batch->add_branch_from_frames(branch.from->id);
+      batch->add_branch_to_frames(branch.to->id);
+      batch->add_branch_flags(branch.flags);
+    }
+  }
+}
+
 void EncodeSamples(std::span<const Sample> samples, DefinitionEncoder* definitions,
                    v1::Definitions* definitions_out, v1::SampleBatch* batch) {
   if (samples.empty()) return;
   uint64_t time = samples.front().time_ns;
   batch->set_first_time_ns(time);
   bool one_event = true;
+  bool branches = false;
   for (const Sample& sample : samples) {
     definitions->AddStack(*sample.stack, definitions_out);
     definitions->AddThread(*sample.thread, definitions_out);
@@ -147,7 +174,9 @@ void EncodeSamples(std::span<const Sample> samples, DefinitionEncoder* definitio
     batch->add_cpus(sample.cpu);
     batch->add_weights(sample.weight);
     one_event = one_event && sample.event == 0;
+    branches = branches || sample.branches != nullptr;
   }
+  if (branches) EncodeBranches(samples, definitions, definitions_out, batch);
   if (one_event) return;
   for (const Sample& sample : samples) batch->add_events(sample.event);
 }

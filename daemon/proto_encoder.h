@@ -30,11 +30,14 @@ class DefinitionEncoder {
 
   void AddStack(const StackInfo& stack, v1::Definitions* out);
   void AddThread(const ThreadInfo& thread, v1::Definitions* out);
+  // Where they begin and end.
+  void AddBranches(const Branches& branches, v1::Definitions* out);
   // The frames added since it was last asked, in their order.
   std::vector<std::shared_ptr<const FrameInfo>> TakeFrames() { return std::move(new_frames_); }
 
  private:
   void AddFrame(const std::shared_ptr<const FrameInfo>& frame, v1::Definitions* out);
+  void ForgetIfTooMany();
   const bool keep_frames_;
   std::vector<std::shared_ptr<const FrameInfo>> new_frames_;
   absl::flat_hash_set<uint64_t> stacks_;

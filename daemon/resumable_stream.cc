@@ -16,11 +16,12 @@ bool ResumableStream::Next(absl::Duration max_delay, const StreamMessage** messa
   StreamMessage next{
       .sequence = ++last_sequence_, .samples_before = samples_, .samples = std::move(samples)};
   samples_ += next.samples.size();
-  kept_samples_ += next.samples.size();
+  for (const Sample& sample : next.samples) next.room += RoomOf(sample);
+  kept_room_ += next.room;
   kept_.push_back(std::move(next));
   // The newest is kept whatever its size: it is on its way.
-  while (kept_samples_ > kMaxKeptSamples && kept_.size() > 1) {
-    kept_samples_ -= kept_.front().samples.size();
+  while (kept_room_ > kMaxKeptSamples && kept_.size() > 1) {
+    kept_room_ -= kept_.front().room;
     kept_.pop_front();
   }
   *message = &kept_.back();

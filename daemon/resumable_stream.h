@@ -27,11 +27,12 @@ struct StreamMessage {
   uint64_t sequence = 0;
   uint64_t samples_before = 0;
   std::vector<Sample> samples;
+  size_t room = 0;  // that they take
 };
 
 class ResumableStream {
  public:
-  // 4 MiB of samples; what they refer to is shared.
+  // 4 MiB of samples; what they refer to is shared, but for branches, which count (RoomOf()).
   static constexpr size_t kMaxKeptSamples = (size_t{4} << 20) / sizeof(Sample);
 
   ResumableStream(std::string name, std::shared_ptr<SampleStream> source)
@@ -56,7 +57,7 @@ class ResumableStream {
   const std::string name_;
   const std::shared_ptr<SampleStream> source_;
   std::deque<StreamMessage> kept_;
-  size_t kept_samples_ = 0;
+  size_t kept_room_ = 0;
   size_t again_ = 0;  // messages at the end of kept_ that are to be sent again
   uint64_t last_sequence_ = 0;
   uint64_t samples_ = 0;  // in all messages

@@ -4,6 +4,7 @@
 // pointers only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -58,6 +59,14 @@ struct ThreadInfo {
   std::string process_comm;
 };
 
+// A branch of the LBR's, where that records a history and no stack.
+struct BranchInfo {
+  std::shared_ptr<const FrameInfo> from;  // the branch instruction
+  std::shared_ptr<const FrameInfo> to;
+  uint64_t flags = 0;  // perf_branch_entry's third word
+};
+using Branches = std::vector<BranchInfo>;  // youngest first
+
 struct Sample {
   uint64_t time_ns = 0;
   uint64_t weight = 0;
@@ -65,6 +74,13 @@ struct Sample {
   uint32_t event = 0;
   std::shared_ptr<const StackInfo> stack;
   std::shared_ptr<const ThreadInfo> thread;
+  std::shared_ptr<const Branches> branches = nullptr;  // null: none
 };
+
+// What it takes of a bound on samples, with its branches: 1 without any.
+inline size_t RoomOf(const Sample& sample) {
+  if (sample.branches == nullptr) return 1;
+  return 2 + sample.branches->size() * sizeof(BranchInfo) / sizeof(Sample);
+}
 
 }  // namespace lbrd::daemon

@@ -9,14 +9,18 @@ void SampleStream::Push(std::span<const Sample> samples) {
   absl::MutexLock lock(&mutex_);
   if (patient_) {
     const auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return samples_.size() < kMaxSamples || cancelled_;
+      return room_ < kMaxSamples || cancelled_;
     };
     mutex_.Await(absl::Condition(&room));
   }
   if (cancelled_) return;
   // A patient stream may go over its bound by the one batch that is being pushed.
-  const size_t taken =
-      patient_ ? samples.size() : std::min(samples.size(), kMaxSamples - samples_.size());
+  size_t taken = 0;
+  for (; taken < samples.size(); ++taken) {
+    const size_t room = RoomOf(samples[taken]);
+    if (!patient_ && room_ + room > kMaxSamples) break;
+    room_ += room;
+  }
   samples_.insert(samples_.end(), samples.begin(), samples.begin() + static_cast<ptrdiff_t>(taken));
   dropped_ += samples.size() - taken;
 }
@@ -25,14 +29,21 @@ bool SampleStream::Pop(absl::Duration max_delay, std::vector<Sample>* samples) {
   samples->clear();
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return samples_.size() >= kBatchSamples || ended_ || cancelled_;
+    return room_ >= kBatchSamples || ended_ || cancelled_;
   };
   mutex_.AwaitWithTimeout(absl::Condition(&ready), max_delay);
   if (cancelled_) return false;
-  if (samples_.size() <= kBatchSamples) {
+  if (room_ <= kBatchSamples) {
     samples->swap(samples_);
+    room_ = 0;
   } else {
-    const auto end = samples_.begin() + kBatchSamples;
+    auto end = samples_.begin();
+    for (size_t room = 0; end != samples_.end(); ++end) {
+      const size_t next = RoomOf(*end);
+      if (room != 0 && room + next > kBatchSamples) break;
+      room += next;
+      room_ -= next;
+    }
     samples->assign(std::make_move_iterator(samples_.begin()), std::make_move_iterator(end));
     samples_.erase(samples_.begin(), end);
   }
@@ -48,6 +59,7 @@ void SampleStream::Cancel() {
   absl::MutexLock lock(&mutex_);
   cancelled_ = true;
   samples_.clear();
+  room_ = 0;
 }
 
 uint64_t SampleStream::dropped() const {

@@ -21,9 +21,9 @@ namespace lbrd::daemon {
 
 class SampleStream {
  public:
-  // 8 MiB of samples; what they refer to is shared.
+  // 8 MiB of samples; what they refer to is shared, but for branches, which count (RoomOf()).
   static constexpr size_t kMaxSamples = (size_t{8} << 20) / sizeof(Sample);
-  // Enough for a message of about 64 KiB.
+  // Enough for a message of about 64 KiB; of samples with branches fewer.
   static constexpr size_t kBatchSamples = 4096;
 
   explicit SampleStream(bool patient) : patient_(patient) {}
@@ -42,6 +42,7 @@ class SampleStream {
   const bool patient_;
   mutable absl::Mutex mutex_;
   std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
+  size_t room_ ABSL_GUARDED_BY(mutex_) = 0;  // that they take
   uint64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;

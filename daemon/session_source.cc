@@ -35,6 +35,33 @@ v1::StackMode ModeOfAttr(const perf_event_attr& attr) {
   return v1::STACK_MODE_UNSPECIFIED;
 }
 
+pmu::BranchFilter FilterOf(v1::BranchFilter filter) {
+  switch (filter) {
+    case v1::BRANCH_FILTER_ANY:
+      return pmu::BranchFilter::kAny;
+    case v1::BRANCH_FILTER_ANY_CALL:
+      return pmu::BranchFilter::kAnyCall;
+    case v1::BRANCH_FILTER_ANY_RETURN:
+      return pmu::BranchFilter::kAnyReturn;
+    case v1::BRANCH_FILTER_IND_CALL:
+      return pmu::BranchFilter::kIndirectCall;
+    case v1::BRANCH_FILTER_IND_JUMP:
+      return pmu::BranchFilter::kIndirectJump;
+    case v1::BRANCH_FILTER_COND:
+      return pmu::BranchFilter::kConditional;
+    case v1::BRANCH_FILTER_CALL:
+      return pmu::BranchFilter::kCall;
+    default:
+      return pmu::BranchFilter::kCallStack;
+  }
+}
+
+// A branch stack that is a history of branches, not a stack.
+bool HasBranchHistory(const perf_event_attr& attr) {
+  return (attr.sample_type & PERF_SAMPLE_BRANCH_STACK) != 0 &&
+         (attr.branch_sample_type & PERF_SAMPLE_BRANCH_CALL_STACK) == 0;
+}
+
 uint16_t MachineOf(absl::string_view arch) {
   if (arch.empty() || arch == "x86_64") return EM_X86_64;
   if (arch == "aarch64" || arch == "arm64") return EM_AARCH64;
@@ -128,6 +155,7 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
     source.events.push_back({.format = event.format,
                              .resolve = {.lbr_call_stack = chosen->source == pmu::StackSource::kLbr,
                                          .lbr_depth = pmu::LbrDepth(kernel)},
+                             .branches = HasBranchHistory(event.attr),
                              .fixed_period = event.attr.freq ? 0 : event.attr.sample_period});
   }
   v1::SessionEvent described;
@@ -137,6 +165,7 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
   described.set_attr(pmu::DescribeAttr(chosen->attr));
   (chosen->attr.freq ? described.set_frequency_hz(static_cast<uint32_t>(chosen->attr.sample_freq))
                      : described.set_period(chosen->attr.sample_period));
+  if (HasBranchHistory(chosen->attr)) described.set_branch_filter(spec.branch_filter());
   for (const pmu::Refusal& refusal : chosen->refusals) {
     v1::Refusal* out = described.add_refusals();
     out->set_mode(ProtoMode(refusal.source));
@@ -187,6 +216,7 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
          .resolve = {.lbr_call_stack = mode == v1::STACK_MODE_LBR,
                      .lbr_depth = info.lbr_depth,
                      .machine = MachineOf(info.arch)},
+         .branches = HasBranchHistory(event.attr),
          .fixed_period = event.attr.freq ? 0 : event.attr.sample_period,
          .monotonic = event.attr.use_clockid != 0 && event.attr.clockid == CLOCK_MONOTONIC});
     v1::SessionEvent described;
@@ -235,7 +265,8 @@ pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
                             .frequency_hz = spec.frequency_hz(),
                             .period = spec.period(),
                             .stack_copy_bytes = spec.stack_copy_bytes(),
-                            .user_only = spec.user_only()};
+                            .user_only = spec.user_only(),
+                            .branch_filter = FilterOf(spec.branch_filter())};
   request.best_source = false;
   switch (spec.stack_mode()) {
     case v1::STACK_MODE_LBR:
@@ -373,6 +404,19 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
     return absl::InvalidArgumentError(absl::StrCat("stack_copy_bytes: ", spec.stack_copy_bytes(),
                                                    " is not a multiple of 8 up to ",
                                                    pmu::kMaxStackCopyBytes));
+  }
+  if (spec.branch_filter() == v1::BRANCH_FILTER_UNSPECIFIED) {
+    spec.set_branch_filter(v1::BRANCH_FILTER_CALL_STACK);
+  }
+  if (!v1::BranchFilter_IsValid(spec.branch_filter())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("branch_filter: ", spec.branch_filter(), " is none that this daemon knows"));
+  }
+  if (spec.branch_filter() != v1::BRANCH_FILTER_CALL_STACK &&
+      spec.stack_mode() == v1::STACK_MODE_LBR) {
+    return absl::InvalidArgumentError(
+        "branch_filter: stacks are the LBR's with the filter call-stack only; leave out the stack "
+        "mode lbr or the filter");
   }
   if (spec.ring_bytes() == 0) spec.set_ring_bytes(pmu::kDefaultRingBytes);
   if (spec.ring_bytes() > pmu::kMaxRingBytes) {

@@ -1,5 +1,6 @@
 #include "daemon/stack_intern.h"
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <utility>
@@ -18,6 +19,9 @@ std::atomic<uint32_t> next_binary_id{1};
 std::atomic<uint32_t> next_frame_id{1};
 std::atomic<uint32_t> next_thread_id{1};
 std::atomic<uint64_t> next_stack_id{1};
+
+// x86-64 and arm64: the kernel has the upper half of the addresses.
+constexpr uint64_t kKernelHalf = uint64_t{1} << 63;
 
 }  // namespace
 
@@ -152,6 +156,27 @@ std::shared_ptr<const StackInfo> StackIntern::Intern(const unwind::ResolvedStack
   candidate_ = std::make_shared<StackInfo>();
   stacks_.insert(interned);
   return interned;
+}
+
+std::shared_ptr<const Branches> StackIntern::InternBranches(std::span<const pmu::Branch> branches,
+                                                            const unwind::Process& process,
+                                                            uint64_t time_ns, bool monotonic) {
+  if (branches.empty()) return nullptr;
+  ResetIfOverBudget();
+  const auto place = [&](uint64_t ip) {
+    const bool kernel = ip >= kKernelHalf;
+    return InternFrame(
+        {ip, ip, kernel ? unwind::FrameSource::kKernel : unwind::FrameSource::kLbr, 0}, process,
+        time_ns, monotonic);
+  };
+  auto named = std::make_shared<Branches>();
+  const size_t count = std::min(branches.size(), kMaxBranches);
+  named->reserve(count);
+  for (const pmu::Branch& branch : branches.first(count)) {
+    std::shared_ptr<const FrameInfo> from = place(branch.from);
+    named->push_back({std::move(from), place(branch.to), branch.flags});
+  }
+  return named;
 }
 
 std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t tid,

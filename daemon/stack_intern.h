@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -39,6 +40,12 @@ class StackIntern {
   std::shared_ptr<const StackInfo> Intern(const unwind::ResolvedStack& stack,
                                           const unwind::Process& process, uint64_t time_ns = 0,
                                           bool monotonic = true);
+  // Where branches begin and end; nullptr for none. At most kMaxBranches of them: no hardware holds
+  // more, but a recording may say so.
+  static constexpr size_t kMaxBranches = 128;
+  std::shared_ptr<const Branches> InternBranches(std::span<const pmu::Branch> branches,
+                                                 const unwind::Process& process, uint64_t time_ns,
+                                                 bool monotonic);
   // The kernel has made or freed code: a BPF program, a trampoline.
   void Apply(const pmu::KsymbolRecord& record);
   std::shared_ptr<const ThreadInfo> InternThread(int32_t pid, int32_t tid,

@@ -108,6 +108,10 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
   current_.pid = record.who.pid;
   current_.tid = record.who.tid;
   if (!TakeShares(shares, process)) return;
+  // Named now: by the time that a deferred stack is whole, other code may stand there.
+  current_.branches = how.branches ? intern_.InternBranches(record.branch_stack.branches, process,
+                                                            record.who.time, how.monotonic)
+                                   : nullptr;
   if (tasks_ != nullptr) {
     HistoryOfSample history(tasks_, record.who);
     resolver_.Resolve(record, how.resolve, process, &current_.stack, &history);
@@ -150,7 +154,8 @@ void Worker::Finish(const PendingSample& pending, const unwind::Process& process
                 .event = pending.event,
                 .stack = intern_.Intern(pending.stack, process, pending.time_ns,
                                         events_[pending.event].monotonic),
-                .thread = intern_.InternThread(pending.pid, pending.tid, process)};
+                .thread = intern_.InternThread(pending.pid, pending.tid, process),
+                .branches = pending.branches};
   if (sink_ != nullptr) {
     finished_.push_back(std::move(sample));
     if (finished_.size() >= kDeliverSamples) DeliverBatch();

@@ -29,6 +29,7 @@ namespace lbrd::daemon {
 struct WorkerEvent {
   pmu::RecordFormat format;
   unwind::ResolveOptions resolve;
+  bool branches = false;      // the branch stack is a history: it goes with the sample
   uint64_t fixed_period = 0;  // the weight of samples that carry no period; 0: 1
   bool monotonic = true;      // times are of CLOCK_MONOTONIC
 };

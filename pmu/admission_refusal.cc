@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "pmu/branch_filter.h"
 
 namespace lbrd::pmu {
 namespace {
@@ -18,10 +19,10 @@ std::string Holders(const RefusedUse& refused, const Obstacle& obstacle) {
   std::vector<std::string> parts;
   for (const ResourceHolder& holder : obstacle.holders) {
     const std::string place = Place(holder.task, holder.cpu);
-    parts.push_back(
-        refused.resource == Resource::kLbr
-            ? absl::StrFormat("'%s' (filter %#x on %s)", holder.name, holder.filter, place)
-            : absl::StrFormat("'%s' (%d on %s)", holder.name, holder.slots, place));
+    parts.push_back(refused.resource == Resource::kLbr
+                        ? absl::StrFormat("'%s' (filter %s on %s)", holder.name,
+                                          DescribeBranchSampleType(holder.filter), place)
+                        : absl::StrFormat("'%s' (%d on %s)", holder.name, holder.slots, place));
   }
   if (obstacle.unnamed != 0) parts.push_back(absl::StrCat(obstacle.unnamed, " more"));
   return absl::StrJoin(parts, ", ");
@@ -38,9 +39,9 @@ std::string ExplainObstacle(const RefusedUse& refused, const Obstacle& obstacle)
   }
   if (refused.resource == Resource::kLbr) {
     return absl::StrFormat(
-        "LBR with branch filter %#x is not to be had on %s: CPU %d has it with another filter, "
+        "LBR with branch filter %s is not to be had on %s: CPU %d has it with another filter, "
         "held by %s; stop that session, or let them take turns (--allow-multiplex)",
-        refused.filter, where, obstacle.cpu, Holders(refused, obstacle));
+        DescribeBranchSampleType(refused.filter), where, obstacle.cpu, Holders(refused, obstacle));
   }
   const bool breakpoints = refused.resource == Resource::kBreakpoints;
   std::string text =

@@ -102,12 +102,14 @@ perf_event_attr BuildSamplingAttr(const EventCode& code, const EventRequest& req
   attr.precise_ip = variant.precise_ip;
   attr.sample_max_stack = kMaxChainEntries;
 
+  if (request.branch_filter != BranchFilter::kCallStack) {
+    attr.sample_type |= PERF_SAMPLE_BRANCH_STACK;
+    attr.branch_sample_type = BranchSampleType(request.branch_filter, /*hw_index=*/false);
+  }
   switch (variant.source) {
     case StackSource::kLbr:
       attr.sample_type |= PERF_SAMPLE_BRANCH_STACK | PERF_SAMPLE_REGS_USER;
-      attr.branch_sample_type = PERF_SAMPLE_BRANCH_USER | PERF_SAMPLE_BRANCH_CALL_STACK |
-                                PERF_SAMPLE_BRANCH_NO_FLAGS | PERF_SAMPLE_BRANCH_NO_CYCLES |
-                                (variant.hw_index ? uint64_t{PERF_SAMPLE_BRANCH_HW_INDEX} : 0);
+      attr.branch_sample_type = BranchSampleType(BranchFilter::kCallStack, variant.hw_index);
       // The kernel would walk user frame pointers for nothing; the registers tell where user mode
       // was, which the chain would otherwise.
       attr.exclude_callchain_user = 1;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "pmu/abi.h"
+#include "pmu/branch_filter.h"
 #include "pmu/event_name.h"
 
 namespace lbrd::pmu {
@@ -32,6 +33,9 @@ struct EventRequest {
   uint32_t stack_copy_bytes = kDefaultStackCopyBytes;  // a multiple of 8
   bool copy_beside_lbr = false;                        // copy that much with the LBR as well
   bool user_only = false;
+  // Another than of call stacks: every sample carries such branches as well, whatever its stack is
+  // from, which is not the LBR then.
+  BranchFilter branch_filter = BranchFilter::kCallStack;
 };
 
 // How the kernel is asked for a source; weaker forms for kernels that refuse the strong one.

@@ -45,23 +45,29 @@ int TrySource(Kernel& kernel, const EventCode& code, const EventRequest& request
   return error;
 }
 
+// `what`: of the LBR, what was asked for.
+std::string ExplainNoLbr(absl::string_view what, const EventCode& code, int error) {
+  const std::string kernel_said = absl::StrCat(" (the kernel says: ", strerror(error), ")");
+  if (code.software() || code.breakpoint()) {
+    return absl::StrCat("'", code.name, "' is a ",
+                        code.breakpoint() ? "breakpoint" : "software event",
+                        ", which carries no branch stack", kernel_said);
+  }
+  if (error == ENOENT || error == ENODEV) {
+    return absl::StrCat("no hardware PMU here", kernel_said);
+  }
+  if (error == EOPNOTSUPP) {
+    return absl::StrCat("this CPU, or virtual machine, has no ", what, kernel_said);
+  }
+  if (error == EBUSY) return absl::StrCat("LBR is in use by Intel PT or BTS", kernel_said);
+  return absl::StrCat("refused", kernel_said);
+}
+
 std::string ExplainRefusal(StackSource source, const EventCode& code, int error) {
   const std::string kernel_said = absl::StrCat(" (the kernel says: ", strerror(error), ")");
   switch (source) {
     case StackSource::kLbr:
-      if (code.software() || code.breakpoint()) {
-        return absl::StrCat("'", code.name, "' is a ",
-                            code.breakpoint() ? "breakpoint" : "software event",
-                            ", which carries no branch stack", kernel_said);
-      }
-      if (error == ENOENT || error == ENODEV) {
-        return absl::StrCat("no hardware PMU here", kernel_said);
-      }
-      if (error == EOPNOTSUPP) {
-        return absl::StrCat("this CPU, or virtual machine, has no LBR call stacks", kernel_said);
-      }
-      if (error == EBUSY) return absl::StrCat("LBR is in use by Intel PT or BTS", kernel_said);
-      break;
+      return ExplainNoLbr("LBR call stacks", code, error);
     case StackSource::kKernelDeferred:
       if (error == EINVAL) return absl::StrCat("needs Linux 6.19 or newer", kernel_said);
       break;
@@ -73,8 +79,9 @@ std::string ExplainRefusal(StackSource source, const EventCode& code, int error)
 }
 
 // The hardware's cycles if a PMU counts them, else the CPU clock, which every kernel has.
-absl::StatusOr<EventCode> BestEvent(Kernel& kernel, const EventRequest& request,
+absl::StatusOr<EventCode> BestEvent(Kernel& kernel, EventRequest request,
                                     std::string* why_not_cycles) {
+  request.branch_filter = BranchFilter::kCallStack;  // no matter of the counter
   absl::StatusOr<EventCode> cycles = FindEvent("cycles");
   if (cycles.ok()) {
     const perf_event_attr attr = BuildSamplingAttr(
@@ -90,6 +97,26 @@ absl::StatusOr<EventCode> BestEvent(Kernel& kernel, const EventRequest& request,
     *why_not_cycles = std::string(cycles.status().message());
   }
   return FindEvent("cpu-clock");
+}
+
+// Whether samples of the event can carry branches of the request's filter; `no_pmu`: why there is
+// no hardware event, if that is known.
+absl::Status TryBranchFilter(Kernel& kernel, const EventCode& code, EventRequest request,
+                             absl::string_view no_pmu) {
+  perf_event_attr attr{};
+  const int error = TrySource(kernel, code, request, StackSource::kFramePointer, &attr);
+  if (error == 0) return absl::OkStatus();
+  const absl::string_view name = BranchFilterName(request.branch_filter);
+  request.branch_filter = BranchFilter::kCallStack;
+  // What does not open without it either is told like any other event.
+  if (const int plain = TrySource(kernel, code, request, StackSource::kFramePointer, &attr);
+      plain != 0) {
+    return ExplainOpenError(plain, code, "this machine");
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("branch filter ", name, ": ",
+                   no_pmu.empty() ? ExplainNoLbr("LBR with this filter", code, error) : no_pmu,
+                   "; leave the filter out, or lbrctl doctor says what there is"));
 }
 
 }  // namespace
@@ -160,9 +187,24 @@ absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& requ
 
   ChosenEvent chosen{
       .code = *std::move(code), .source = request.source, .attr = {}, .refusals = {}};
+  const bool branch_history = request.branch_filter != BranchFilter::kCallStack;
+  if (branch_history) {
+    const absl::Status tried = TryBranchFilter(kernel, chosen.code, request, why_not_cycles);
+    if (!tried.ok()) return tried;
+  }
   int error = 0;
   for (const StackSource source : kLadder) {
     if (!request.best_source && source != request.source) continue;
+    if (branch_history && source == StackSource::kLbr) {
+      std::string why =
+          absl::StrCat("the LBR records branches by another filter here, ",
+                       BranchFilterName(request.branch_filter), ", and so holds no call stack");
+      if (!request.best_source) {
+        return absl::InvalidArgumentError(absl::StrCat("stack mode lbr: ", why));
+      }
+      chosen.refusals.push_back({source, std::move(why)});
+      continue;
+    }
     error = TrySource(kernel, chosen.code, request, source, &chosen.attr);
     if (error == 0) {
       chosen.source = source;

@@ -33,6 +33,12 @@ class Errors(unittest.TestCase):
                                 "no-such-event", "try")
             self.assert_refused(daemon.lbrctl("record", "-a", "--stack", "magic"), 2, "--stack",
                                 "dwarf")
+            self.assert_refused(daemon.lbrctl("record", "-a", "--branch-filter", "most"), 2,
+                                "--branch-filter", "any-call")
+            self.assert_refused(daemon.lbrctl("record", "-a", "--branch-filter", "any", "--stack",
+                                              "lbr"), 2, "branch_filter", "call-stack only")
+            self.assert_refused(daemon.lbrctl("record", "-a", "--branch-filter", "any", "-e",
+                                              "cpu-clock"), 1, "branch filter any", "no branch stack")
             self.assert_refused(daemon.lbrctl("record", "--", "/nonexistent"), 1, "/nonexistent")
             self.assert_refused(daemon.lbrctl("record", "-a", "-p", 1), 2, "exclude")
             self.assert_refused(daemon.lbrctl("record", "-t", 1, "-C", "0"), 2, "exclude")

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Tests of check_doctor.py, check_deferred.py and check_hotplug.py: what is wrong must be seen."""
+"""Tests of check_doctor.py, check_deferred.py, check_filters.py and check_hotplug.py: what is wrong
+must be seen."""
 
 import copy
 import unittest
 
 import check_deferred
 import check_doctor
+import check_filters
 import check_hotplug
 
 
@@ -80,6 +82,62 @@ class Deferred(unittest.TestCase):
         self.assertIsNone(check_deferred.unbalanced(stats))
         for name in ("samples_generated", "samples_delivered"):
             self.assertTrue(check_deferred.unbalanced(dict(stats, **{name: "5"})))
+
+
+class Filters(unittest.TestCase):
+    REFUSED = ("lbrctl: LBR with branch filter any-call (0x11) is not to be had on every CPU: CPU 0\n"
+               "has it with another filter, held by 'night' (filter call-stack (0x2c801) on every CPU);\n"
+               "stop that session, or let them take turns (--allow-multiplex)\nexit code 1\n")
+    TEXT = ("Its samples carry the LBR's branches (any). The kernel time-shared the counters: running\n"
+            "50% of the time. Note: takes turns on the hardware: 'night'.\nexit code 0\n")
+
+    @staticmethod
+    def session(mode, enabled, running, **more):
+        event = dict({"stack_mode": f"STACK_MODE_{mode}"}, **more)
+        return {"state": "SESSION_STATE_STOPPED", "events": [event],
+                "stats": {"samples_generated": "9", "samples_seen": "9", "samples_delivered": "9",
+                          "time_enabled_ns": str(enabled), "time_running_ns": str(running),
+                          "stacks_by_source": [{"name": "lbr", "value": "5"}]}}
+
+    def test_sees_what_is_wrong_with_a_refusal(self):
+        self.assertEqual(list(check_filters.refusal_problems(self.REFUSED)), [])
+        for wrong in (self.REFUSED.replace("code 1", "code 0"), self.REFUSED.replace("night", "day"),
+                      self.REFUSED.replace("--allow-multiplex", "")):
+            self.assertTrue(list(check_filters.refusal_problems(wrong)), wrong)
+
+    def test_sees_events_that_are_not_shared(self):
+        right = {"sessions_running": 10, "flows": 1}
+        self.assertEqual(list(check_filters.shared_problems([4, 4, 4], right)), [])
+        for given in (([4, 4, 8], right), ([4, 8, 4], right), ([0, 0, 0], right),
+                      ([4, 4, 4], dict(right, flows=2)), ([4, 4, 4], dict(right, sessions_running=9))):
+            self.assertTrue(list(check_filters.shared_problems(*given)), given)
+
+    def test_sees_what_is_no_time_sharing(self):
+        night = self.session("LBR", 100, 70)
+        other = self.session("KERNEL_DEFERRED", 100, 50, branch_filter="BRANCH_FILTER_ANY")
+        right = [other, self.TEXT, night, "exit code 0\n"]
+        self.assertEqual(list(check_filters.turns_problems(*right)), [])
+        for at, wrong in (
+            (0, self.session("KERNEL_DEFERRED", 100, 100, branch_filter="BRANCH_FILTER_ANY")),
+            (0, self.session("LBR", 100, 50, branch_filter="BRANCH_FILTER_ANY")),
+            (0, self.session("KERNEL_DEFERRED", 100, 50)),
+            (1, self.TEXT.replace("running", "ran")), (1, self.TEXT.replace("code 0", "code 1")),
+            (2, self.session("LBR", 100, 100)), (2, self.session("DWARF", 100, 70)),
+            (3, "exit code 1\n"),
+        ):
+            given = right[:at] + [wrong] + right[at + 1:]
+            self.assertTrue(list(check_filters.turns_problems(*given)), wrong)
+
+    def test_sees_branches_that_do_not_follow_each_other(self):
+        def samples(step, source="sampled_ip"):
+            branches = [{"from": {"ip": 10000 - i * step + 10}, "to": {"ip": 10000 - i * step + 100}}
+                        for i in range(3)]
+            return [{"stack": [{"source": source}], "branches": branches}] * 30
+
+        # Each goes 90 bytes ahead of where it began, and the next begins behind there.
+        self.assertEqual(list(check_filters.branch_problems(samples(100), 90)), [])
+        for wrong in (samples(-5000), samples(50), samples(100, "lbr"), samples(100)[:5]):
+            self.assertTrue(list(check_filters.branch_problems(wrong, 90)), wrong[0])
 
 
 class Hotplug(unittest.TestCase):

@@ -65,7 +65,7 @@ def lbr_problems(session):
         yield f"only {lbr} of {users} user stacks are LBR's"
 
 
-def problems(session, text, toggles, forks, percent=5):
+def problems(session, text, toggles, forks, percent=5, seconds=60):
     if "hung" in text:
         yield "the session hung"
     codes = re.findall(r"^exit code (\d+)$", text, re.M)
@@ -78,9 +78,9 @@ def problems(session, text, toggles, forks, percent=5):
         yield f"the account: {wrong}: {json.dumps(session['stats'])}"
     if int(session["stats"]["samples_delivered"]) == 0:
         yield "no sample was delivered"
-    if min(toggles) < 20:
+    if min(toggles) < 20 * seconds / 60:
         yield f"CPUs went off {toggles[0]} and on {toggles[1]} times: too few to tell"
-    if forks < 1000:
+    if forks < 1000 * seconds / 60:
         yield f"only {forks} forks: too few to tell"
     yield from gap_problems(session, toggles[0], percent)
 
@@ -90,6 +90,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--title", default="")
     parser.add_argument("--percent", type=float, default=5)
+    parser.add_argument("--seconds", type=int, default=60, help="how long it was to run")
     parser.add_argument("--lbr", default="none", help="of the guest: none, arch or legacy")
     options = parser.parse_args()
     session = json.loads((options.folder / "hotplug.json").read_text())
@@ -103,7 +104,7 @@ def main():
     print(f"  CPUs went off {toggles[0]} and on {toggles[1]} times; {forks} forks;",
           f"{session['cpus']} CPUs for {session['running_time']};",
           ", ".join(f"{name} {stats.get(name, 0)}" for name in shown))
-    wrong = list(problems(session, text, toggles, forks, options.percent))
+    wrong = list(problems(session, text, toggles, forks, options.percent, options.seconds))
     if options.lbr != "none":
         print("  user stacks by LBR: {} of {}".format(*by_lbr(session)))
         wrong += lbr_problems(session)

@@ -173,5 +173,47 @@ TEST(JsonString, ReplacesInvalidUtf8) {
   EXPECT_THAT(text, HasSubstr("\xEF\xBF\xBD\xC3\xA9\xEF\xBF\xBD"));
 }
 
+TEST(Jsonl, ShowsBranches) {
+  Stream s;
+  const uint32_t inlines = s.Frame("outer", s.binary, v1::FRAME_SOURCE_LBR);
+  s.profile.mutable_definitions()
+      ->mutable_frames(s.profile.definitions().frames_size() - 1)
+      ->add_inlined()
+      ->set_function("inner");
+  *s.message.mutable_definitions() = s.profile.definitions();
+  JsonlWriter writer(s.session);
+  for (int i = 0; i < 3; ++i) AddSample(s.batch(), 0, s.stack, s.thread, 0);
+  for (const uint32_t count : {2, 0, 1}) s.batch()->add_branch_counts(count);
+  for (const uint32_t from : {s.leaf, s.nameless, inlines}) s.batch()->add_branch_from_frames(from);
+  for (const uint32_t to : {s.nameless, s.leaf, s.kernel}) s.batch()->add_branch_to_frames(to);
+  for (const uint64_t flags : {0x1, 0x1232, 0x0}) s.batch()->add_branch_flags(flags);
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  const std::vector<Json> samples = Parse(s.out);
+  ASSERT_EQ(samples.size(), 3u);
+  ASSERT_EQ(samples[0]["branches"].size(), 2u);
+  EXPECT_EQ(samples[0]["branches"][0]["from"]["symbol"], "operator<\\\x01");
+  EXPECT_EQ(samples[0]["branches"][0]["mispredicted"], true);
+  EXPECT_TRUE(samples[0]["branches"][0]["cycles"].is_null());
+  EXPECT_EQ(samples[0]["branches"][1]["to"]["symbol"], "operator<\\\x01");
+  EXPECT_EQ(samples[0]["branches"][1]["mispredicted"], false);
+  EXPECT_EQ(samples[0]["branches"][1]["cycles"], 0x123);
+  EXPECT_EQ(samples[1]["branches"].size(), 0u);
+  // Of a place, the function itself, not what was inlined there.
+  EXPECT_EQ(samples[2]["branches"][0]["from"]["symbol"], "outer");
+  EXPECT_EQ(samples[2]["branches"][0]["to"]["symbol"], "do_syscall_64");
+  EXPECT_TRUE(samples[2]["branches"][0]["mispredicted"].is_null());
+  EXPECT_EQ(samples[0]["stack"].size(), 3u);
+  // Columns of unequal length, and a frame that nobody has defined.
+  v1::StreamSamplesResponse odd = s.message;
+  odd.mutable_samples()->add_branch_flags(0);
+  EXPECT_FALSE(writer.Append(odd, s.out).ok());
+  odd = s.message;
+  odd.mutable_samples()->set_branch_counts(0, 1u << 31);
+  EXPECT_FALSE(writer.Append(odd, s.out).ok());
+  odd = s.message;
+  odd.mutable_samples()->set_branch_to_frames(1, 99);
+  EXPECT_FALSE(writer.Append(odd, s.out).ok());
+}
+
 }  // namespace
 }  // namespace lbrd::client

@@ -56,6 +56,9 @@ TEST(PlannerTest, AKindIsEverythingThatTheKernelEventHasButItsRate) {
   other.set_event("page-faults");
   EXPECT_NE(KindOf(other), kind);
   other = AllCpus();
+  other.set_branch_filter(v1::BRANCH_FILTER_ANY);
+  EXPECT_NE(KindOf(other), kind);
+  other = AllCpus();
   other.set_stack_mode(v1::STACK_MODE_DWARF);
   EXPECT_NE(KindOf(other), kind);
   other = AllCpus();

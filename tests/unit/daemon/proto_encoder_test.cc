@@ -112,8 +112,26 @@ TEST(EncodeSamples, PutsSamplesInColumns) {
   EXPECT_THAT(batch.cpus(), ElementsAre(0, 4294967295u, 0));
   EXPECT_THAT(batch.weights(), ElementsAre(1, 1, 77));
   EXPECT_EQ(batch.events_size(), 0);  // all of the first event
+  EXPECT_EQ(batch.branch_counts_size(), 0);
   EXPECT_EQ(definitions.stacks_size(), 1);
   EXPECT_EQ(definitions.threads_size(), 2);
+}
+
+TEST(EncodeSamples, PutsBranchesInColumnsOfTheirOwn) {
+  DefinitionEncoder encoder;
+  v1::Definitions definitions;
+  v1::SampleBatch batch;
+  std::vector<Sample> samples = {MakeSample(1), MakeSample(2), MakeSample(3)};
+  const auto a = MakeFrame(7, "a");
+  const auto b = MakeFrame(8, "b");
+  samples[0].branches = std::make_shared<Branches>(Branches{{a, b, 1}, {b, a, 2}});
+  samples[2].branches = std::make_shared<Branches>(Branches{{a, a, 3}});
+  EncodeSamples(samples, &encoder, &definitions, &batch);
+  EXPECT_THAT(batch.branch_counts(), ElementsAre(2, 0, 1));
+  EXPECT_THAT(batch.branch_from_frames(), ElementsAre(7, 8, 7));
+  EXPECT_THAT(batch.branch_to_frames(), ElementsAre(8, 7, 7));
+  EXPECT_THAT(batch.branch_flags(), ElementsAre(1, 2, 3));
+  EXPECT_EQ(definitions.frames_size(), 2);
 }
 
 TEST(EncodeSamples, TellsEventsWhereThereIsMoreThanOne) {

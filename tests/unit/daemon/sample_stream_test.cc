@@ -137,5 +137,26 @@ TEST(SampleStream, KeepsNothingOnceCancelled) {
   EXPECT_TRUE(taken.empty());
 }
 
+TEST(SampleStream, BranchesTakeRoom) {
+  SampleStream stream(/*patient=*/false);
+  std::vector<Sample> samples = Samples(0, SampleStream::kMaxSamples);
+  const auto branches = std::make_shared<Branches>(32);
+  for (Sample& sample : samples) sample.branches = branches;
+  const size_t room = RoomOf(samples[0]);
+  ASSERT_GE(room * sizeof(Sample), sizeof(Sample) + 32 * sizeof(BranchInfo));
+  stream.Push(samples);
+  EXPECT_EQ(samples.size() - stream.dropped(), SampleStream::kMaxSamples / room);
+  std::vector<Sample> taken;
+  size_t all = 0;
+  while (stream.Pop(absl::ZeroDuration(), &taken) && !taken.empty()) {
+    EXPECT_LE(taken.size(), SampleStream::kBatchSamples / room);
+    all += taken.size();
+  }
+  EXPECT_EQ(all, SampleStream::kMaxSamples / room);
+  // It is all free again.
+  stream.Push(samples);
+  EXPECT_EQ(2 * (samples.size() - all), stream.dropped());
+}
+
 }  // namespace
 }  // namespace lbrd::daemon

@@ -64,9 +64,9 @@ TEST(SessionAdmission, RefusesASecondLbrFilterNamingTheFirstSession) {
       AdmitEvent(kernel, admission, Everywhere("same"), kCycles, LbrAttr(kLbrCallStack)).ok());
   const auto other = AdmitEvent(kernel, admission, Everywhere("other"), kCycles, LbrAttr(0x8));
   EXPECT_TRUE(absl::IsResourceExhausted(other.status()));
-  EXPECT_THAT(
-      std::string(other.status().message()),
-      AllOf(HasSubstr("'night' (filter 0x2c801 on every CPU)"), HasSubstr("--allow-multiplex")));
+  EXPECT_THAT(std::string(other.status().message()),
+              AllOf(HasSubstr("'night' (filter call-stack (0x2c801) on every CPU)"),
+                    HasSubstr("--allow-multiplex")));
 
   SessionClaim turns = Everywhere("other");
   turns.allow_multiplex = true;

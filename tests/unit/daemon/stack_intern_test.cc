@@ -237,5 +237,20 @@ TEST(StackInternJitTest, NamesCodeMadeAtRunTimeInEachProcess) {
   EXPECT_NE(first->frames[1]->binary->symbols_missing, "");
 }
 
+TEST_F(StackInternTest, NamesBranchesByWhereTheyBeginAndEnd) {
+  const pmu::Branch branches[] = {{0x400100, 0x400200, 1}, {0x400200, 0xffffffff81000000, 0x52}};
+  const auto named = intern_.InternBranches(branches, process_, 0, true);
+  ASSERT_NE(named, nullptr);
+  ASSERT_EQ(named->size(), 2u);
+  EXPECT_EQ((*named)[0].from->ip, 0x400100u);
+  EXPECT_EQ((*named)[0].from->binary->path, "/bin/x");
+  EXPECT_EQ((*named)[0].to, (*named)[1].from);
+  EXPECT_EQ((*named)[1].to->source, FrameSource::kKernel);
+  EXPECT_EQ((*named)[1].flags, 0x52u);
+  EXPECT_EQ(intern_.InternBranches({}, process_, 0, true), nullptr);
+  const std::vector<pmu::Branch> many(1000, branches[0]);
+  EXPECT_EQ(intern_.InternBranches(many, process_, 0, true)->size(), StackIntern::kMaxBranches);
+}
+
 }  // namespace
 }  // namespace lbrd::daemon

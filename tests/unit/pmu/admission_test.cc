@@ -156,8 +156,10 @@ TEST(Admission, SharesLbrAmongThoseWithTheSameFilter) {
   ASSERT_TRUE(night.ok() && same.ok() && task.ok());
   EXPECT_EQ(admission.Admit(Lbr(OfCpu(1, "other"), 0x8)).status().message(),
             "LBR with branch filter 0x8 is not to be had on CPU 1: CPU 1 has it with another "
-            "filter, held by 'night' (filter 0x2c801 on every CPU), 'same' (filter 0x2c801 on "
-            "every CPU), 'task' (filter 0x2c801 on thread 5); stop that session, or let them take "
+            "filter, held by 'night' (filter call-stack (0x2c801) on every CPU), 'same' (filter "
+            "call-stack (0x2c801) on "
+            "every CPU), 'task' (filter call-stack (0x2c801) on thread 5); stop that session, or "
+            "let them take "
             "turns (--allow-multiplex)");
   EXPECT_FALSE(admission.Admit(Lbr(OfTask(6, "other"), 0x8)).ok());
 }

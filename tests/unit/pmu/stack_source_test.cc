@@ -11,6 +11,7 @@
 namespace lbrd::pmu {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -261,6 +262,47 @@ TEST(ExplainOpenError, NamesTheEventTheTargetAndWhatToDo) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("'cycles' on CPU 7")) << error;
     EXPECT_THAT(std::string(status.message()), HasSubstr(advice)) << error;
   }
+}
+
+TEST(ChooseEvent, TakesStacksFromElsewhereWhereTheLbrHoldsAHistory) {
+  FakeKernel kernel;
+  EventRequest request = Request("cycles");
+  request.branch_filter = BranchFilter::kAnyCall;
+  const auto chosen = ChooseEvent(kernel, request);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(chosen->source, StackSource::kKernelDeferred);
+  EXPECT_TRUE(Lbr(chosen->attr));
+  EXPECT_TRUE(Deferred(chosen->attr));
+  EXPECT_EQ(chosen->attr.branch_sample_type, 0x11u);
+  EXPECT_THAT(Refused(*chosen), ElementsAre(StackSource::kLbr));
+  EXPECT_THAT(chosen->refusals[0].why, HasSubstr("any-call"));
+  request.best_source = false;
+  request.source = StackSource::kLbr;
+  EXPECT_TRUE(absl::IsInvalidArgument(ChooseEvent(kernel, request).status()));
+  request.source = StackSource::kDwarf;
+  const auto dwarf = ChooseEvent(kernel, request);
+  ASSERT_TRUE(dwarf.ok()) << dwarf.status();
+  EXPECT_TRUE(Lbr(dwarf->attr));
+  EXPECT_TRUE(StackCopy(dwarf->attr));
+}
+
+TEST(ChooseEvent, DoesNotDropABranchFilterInSilence) {
+  FakeKernel kernel;
+  kernel.refuse = [](const perf_event_attr& attr, int32_t, int32_t) {
+    return Lbr(attr) ? EOPNOTSUPP : 0;
+  };
+  EventRequest request = Request("cycles");
+  request.branch_filter = BranchFilter::kAny;
+  const auto none = ChooseEvent(kernel, request);
+  EXPECT_TRUE(absl::IsUnimplemented(none.status())) << none.status();
+  EXPECT_THAT(std::string(none.status().message()),
+              AllOf(HasSubstr("branch filter any: "), HasSubstr("has no LBR")));
+  request.event = "";  // the counter is there, as without a filter
+  EXPECT_THAT(std::string(ChooseEvent(kernel, request).status().message()),
+              HasSubstr("has no LBR"));
+  // What does not open without it either has another reason.
+  kernel.refuse = [](const perf_event_attr&, int32_t, int32_t) { return EACCES; };
+  EXPECT_TRUE(absl::IsPermissionDenied(ChooseEvent(kernel, request).status()));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-# What the guest's tests share. Sourced before them; `run` sets $seconds, $with_lbrd, $with_perf.
+# What the guest's tests share. Sourced before them; `run` sets $seconds,
+# $hotplug_seconds, $with_lbrd and $with_perf.
 socket=/tmp/lbrd.sock
 
 say() { echo "vm: $*"; }

@@ -22,18 +22,18 @@ toggle_cpus() {
 
 guest_hotplug() {
   [ "$hotplug_cpus" -gt 0 ] || { say "hotplug needs more than one CPU"; return; }
-  say "taking $hotplug_cpus CPUs off and on for 60 s"
+  say "taking $hotplug_cpus CPUs off and on for $hotplug_seconds s"
   start_daemon hotplug.log || { put hotplug.log; return; }
   touch /tmp/toggling
   fork_storm 500 >fork-storm.txt &
   forker=$!
-  ctl record -a -F 199 -d 60s -o hotplug.json >hotplug.txt 2>&1 &
+  ctl record -a -F 199 -d ${hotplug_seconds}s -o hotplug.json >hotplug.txt 2>&1 &
   record=$!
-  wait_for "a running session" 30 running
+  wait_for "a running session" 120 running
   toggle_cpus &
   toggler=$!
-  # The watchdog: a session of 60 s that has not ended after 180 s hangs.
-  wait_for "the end of the session" 180 sh -c "! kill -0 $record" || {
+  # The watchdog: a session that has not ended two minutes after its time hangs.
+  wait_for "the end of the session" $((hotplug_seconds + 120)) sh -c "! kill -0 $record" || {
     echo "hung" >>hotplug.txt
     dmesg | tail -n 50 >>hotplug.log
     kill -9 $record
