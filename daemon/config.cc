@@ -64,7 +64,8 @@ constexpr Setting kSettings[] = {
      "keep events that sessions shared open, disabled, for so long after the\n"
      "last one has left, for the next; 0: close them at once",
      false, DurationValue{&Config::linger, absl::Milliseconds(1), absl::Hours(1)}},
-    {"max-contexts", "N", "threads whose history is kept; 888 bytes each", false,
+    {"max-contexts", "N",
+     "threads whose history is kept; 128 bytes each, and 816 once there is one", false,
      CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},
     {"metrics", "ADDRESS",
      "serve the daemon's figures to Prometheus: 127.0.0.1:PORT, [::1]:PORT,\n"
