@@ -11,7 +11,9 @@ constexpr uint64_t kEndOfUserSpace = uint64_t{1} << 47;
 
 std::atomic<size_t> all_deep_bytes{0};
 
-size_t BytesOf(size_t calls) { return calls * sizeof(unwind::Call); }
+size_t BytesOf(size_t calls) {
+  return BranchHistory::kDeepBlockBytes + calls * sizeof(unwind::Call);
+}
 
 // False: there is no room.
 bool TakeDeepBytes(size_t bytes) {

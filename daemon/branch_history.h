@@ -5,8 +5,9 @@
 // unless a program asks for more (5-level paging). A stack with an address beyond is not kept: the
 // history is then empty, which means unknown.
 //
-// Bounds: kInlineCalls calls, 776 bytes, stand here. Those of a deeper stack stand in a block of
-// their own, 16 bytes a call, immutable and shared by copies; all such blocks together hold at most
+// Bounds: kInlineCalls calls, 800 bytes in all, stand here. Those of a deeper stack stand in a
+// block of their own, kDeepBlockBytes and 16 a call, immutable and shared by copies; all such
+// blocks together, those of copies that a worker has at hand among them, take at most
 // kMaxDeepBytes. Beyond that, and beyond kMaxCalls, the calls nearest the leaf are kept, and
 // truncated() says so.
 // Thread rules: one owner at a time; the blocks' account is shared by all.
@@ -29,6 +30,8 @@ class BranchHistory {
   static constexpr size_t kInlineCalls = 64;
   static constexpr size_t kMaxCalls = 1024;
   static constexpr size_t kMaxDeepBytes = size_t{64} << 20;
+  // Of a block without its calls: its count of owners, its vector, and the allocator's two headers.
+  static constexpr size_t kDeepBlockBytes = 72;
 
   // Replaces what is kept by `calls`, leaf first, of a sample at `time_ns`. `reaches_start`: the
   // oldest is the thread's start's.

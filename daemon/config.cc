@@ -116,7 +116,8 @@ constexpr Setting kSettings[] = {
      "of the machine's CPU time, that lbrd may use, e.g. 1%: when it is over,\n"
      "shared events are sampled more slowly, and weights say so; 0: no bound",
      true, PercentValue{&Config::max_cpu, 0.01, 100}},
-    {"max-contexts", "N", "threads whose history is kept; 888 bytes each", false,
+    {"max-contexts", "N",
+     "threads whose history is kept; 128 bytes each, and 816 once there is one", false,
      CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},
     {"history", "PATH",
      "the history's file; its folder is made. Empty: keep none, and sample\n"

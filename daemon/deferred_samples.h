@@ -36,6 +36,7 @@ struct PendingSample {
   std::shared_ptr<const Branches> branches;  // null: none
   unwind::ResolvedStack stack;               // its kernel part, and the cookie
   std::vector<SampleShare> shares;           // who gets it; empty: the worker's sink
+  uint64_t context = 0;  // the birth of the context that counts it as waiting; 0: none does
 };
 
 class DeferredSamples {

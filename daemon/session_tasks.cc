@@ -109,6 +109,24 @@ void SessionTasks::Apply(const pmu::SampleRecord& sample) {
   if (sample.cgroup != 0) context->cgroup.store(sample.cgroup, std::memory_order_relaxed);
 }
 
+uint64_t SessionTasks::BeginDeferred(int32_t tid, uint64_t time_ns) {
+  if (table_ == nullptr || tid <= 0) return 0;
+  RcuReadLock rcu;
+  TaskContext* context = table_->Find(rcu, tid, time_ns);
+  if (context == nullptr) return 0;
+  context->pending_deferred.fetch_add(1, std::memory_order_relaxed);
+  return context->birth();
+}
+
+void SessionTasks::EndDeferred(int32_t tid, uint64_t time_ns, uint64_t context) {
+  if (context == 0) return;
+  RcuReadLock rcu;
+  TaskContext* const now = table_->Find(rcu, tid, time_ns);
+  if (now != nullptr && now->birth() == context) {
+    now->pending_deferred.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
 bool SessionTasks::LoadHistory(const pmu::SampleId& who, unwind::CallHistory* history) {
   *history = {.calls = std::move(history->calls)};
   history->calls.clear();

@@ -59,6 +59,12 @@ class SessionTasks {
   void Apply(const pmu::CommRecord& record);
   // Looks the sample's context up; counts it if there is none.
   void Apply(const pmu::SampleRecord& sample);
+  // The sample begins to wait for the kernel's answer: its context counts it. Which one did; 0:
+  // none.
+  uint64_t BeginDeferred(int32_t tid, uint64_t time_ns);
+  // It waits no more. Its context may have gone, and the thread may have another, which is left
+  // alone.
+  void EndDeferred(int32_t tid, uint64_t time_ns, uint64_t context);
   // The history of the thread that a sample is of. False: it has none.
   bool LoadHistory(const pmu::SampleId& who, unwind::CallHistory* history);
   // Replaces it, unless it is later than this one. A thread without a context keeps none.

@@ -3,8 +3,16 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
+
+#include "daemon/task_context_pool.h"
 
 namespace lbrd::daemon {
+
+TaskContext::~TaskContext() {
+  absl::MutexLock lock(&mutex_);  // nobody else is here; for the analysis
+  if (history_ != nullptr) pool_.CountHistories(-1);
+}
 
 void TaskContext::set_comm(absl::string_view comm) {
   absl::MutexLock lock(&mutex_);
@@ -19,18 +27,33 @@ std::string TaskContext::comm() const {
 
 BranchHistory TaskContext::history() const {
   absl::MutexLock lock(&mutex_);
-  return history_;
+  return history_ == nullptr ? BranchHistory() : *history_;
 }
 
 void TaskContext::set_history(const BranchHistory& history) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (history_ != nullptr) {
+      // Sessions work at their own pace; the one that lags does not take the others back.
+      if (history.time_ns() >= history_->time_ns()) *history_ = history;
+      return;
+    }
+  }
+  // Most tasks never have one: they sleep, or the machine has no LBR.
+  std::unique_ptr<BranchHistory> first(new (std::nothrow) BranchHistory(history));
+  if (first == nullptr) return;
   absl::MutexLock lock(&mutex_);
-  // Sessions work at their own pace; the one that lags does not take the others back.
-  if (history.time_ns() >= history_.time_ns()) history_ = history;
+  if (history_ == nullptr) {
+    history_ = std::move(first);
+    pool_.CountHistories(1);
+  } else if (history.time_ns() >= history_->time_ns()) {
+    *history_ = history;
+  }
 }
 
 void TaskContext::FlushHistory() {
   absl::MutexLock lock(&mutex_);
-  history_.Clear();
+  if (history_ != nullptr) history_->Clear();
 }
 
 bool TaskContext::TakeReferenceUnlessDead() {
@@ -55,44 +78,6 @@ bool TaskContext::DropReference() {
   return false;  // killed by the task's exit
 }
 
-void TaskContext::Retire() {
-  pool_.retired_.fetch_add(1, std::memory_order_relaxed);
-  RcuRetire<&TaskContext::FreeRetired>(this);
-}
-
-void TaskContext::FreeRetired(rcu_head* head) {
-  auto* context = static_cast<TaskContext*>(head);
-  TaskContextPool& pool = context->pool_;
-  FreeTaskContext(context);
-  pool.retired_.fetch_sub(1);  // in this order, see live()
-}
-
-TaskContextPool::~TaskContextPool() { RcuBarrier(); }
-
-size_t TaskContextPool::live() const {
-  // Never more than there are: what is freed in between has left `allocated` only.
-  const size_t retired = retired_.load();
-  const size_t allocated = allocated_.load();
-  return allocated > retired ? allocated - retired : 0;
-}
-
-TaskContext* AllocTaskContext(TaskContextPool* pool, bool global) {
-  TaskContext* context = nullptr;
-  if (pool->allocated_.fetch_add(1, std::memory_order_relaxed) < pool->max_contexts_ &&
-      (!pool->may_allocate_ || pool->may_allocate_())) {
-    context = new (std::nothrow) TaskContext(pool, global);
-  }
-  if (context == nullptr) {
-    pool->allocated_.fetch_sub(1, std::memory_order_relaxed);
-    pool->refused_.fetch_add(1, std::memory_order_relaxed);
-  }
-  return context;
-}
-
-void FreeTaskContext(TaskContext* context) {
-  TaskContextPool& pool = context->pool_;
-  delete context;
-  pool.allocated_.fetch_sub(1);
-}
+void TaskContext::Retire() { TaskContextRetirement(&pool_).Add(this); }
 
 }  // namespace lbrd::daemon

@@ -19,7 +19,6 @@
 #include <cstdint>
 
 #include "daemon/rcu.h"
-#include "daemon/task_context.h"
 
 namespace lbrd::daemon {
 
@@ -28,11 +27,10 @@ struct alignas(64) TaskSlot {
   enum State : uint64_t { kFree = 0, kLive = 1, kExiting = 2 };
   static constexpr uint64_t kStateMask = 3;
 
-  std::atomic<TaskSlot*> next = nullptr;  // in its bucket, from the latest to the earliest
-  std::atomic<TaskContext*> context = nullptr;
   std::atomic<uint64_t> life = kFree;
   // Set while the slot is free; constant from when it is live until a grace period after that.
   uint64_t start_ns = 0;
+  uint64_t key = 0;  // of its tid's place (daemon/task_place), by which it is this task's
   int32_t tid = -1;
   int32_t tgid = -1;
   std::atomic<uint32_t> next_free = 0;  // of a free slot: its successor's index; 0: none
@@ -69,15 +67,12 @@ class TaskSlotStore {
     for (uint32_t first = 0; first < end; first += kSlotsPerChunk) {
       const uint32_t end_in_chunk = std::min(end, first + kSlotsPerChunk);
       for (uint32_t index = first + 1; index < end_in_chunk; ++index) {
-        // Contexts lie anywhere in memory. A stale one here is no harm: nothing is read.
-        const TaskSlot* ahead = At(std::min(index + kPrefetchAhead, end_in_chunk - 1));
-        __builtin_prefetch(ahead->context.load(std::memory_order_relaxed), 1);
         if (!visit(*At(index))) return;
       }
     }
   }
 
-  // The slots' numbers, of which 0 is none. Half as long as a pointer, for the table's buckets.
+  // The slots' numbers, of which 0 is none. Half as long as a pointer.
   TaskSlot* At(uint32_t index) const {
     Chunk* chunk = chunks_[index / kSlotsPerChunk].load(std::memory_order_acquire);
     return reinterpret_cast<TaskSlot*>(chunk) + index % kSlotsPerChunk;
@@ -93,7 +88,6 @@ class TaskSlotStore {
  private:
   static constexpr uint32_t kSlotsPerChunk = kChunkBytes / sizeof(TaskSlot);
   static constexpr size_t kMaxChunks = kMaxSlots / kSlotsPerChunk;
-  static constexpr uint32_t kPrefetchAhead = 12;  // slots; a miss takes as long as some visits
   // Aligned to its size, so that a slot's chunk is known by its address. What stands in the place
   // of slot 0 says whose it is.
   struct alignas(kChunkBytes) Chunk {

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -22,14 +23,19 @@ void TaskAttachment::Detach() {
   if (TaskTable* table = std::exchange(table_, nullptr); table != nullptr) table->DetachTask(task_);
 }
 
-// Zeroed pages that are resident once they are touched.
-TaskTable::TaskTable(size_t max_contexts) : pool_(max_contexts), buckets_(MapBuckets()) {}
+namespace {
 
-uint32_t* TaskTable::MapBuckets() {
-  void* memory = mmap(nullptr, kBuckets * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+constexpr size_t kLatestBytes = TaskPlaces::kTids * sizeof(uint32_t);
+
+}  // namespace
+
+TaskTable::TaskTable(size_t max_contexts) : pool_(max_contexts), latest_(MapLatest()) {}
+
+// Zeroed pages that are resident once they are touched.
+uint32_t* TaskTable::MapLatest() {
+  void* memory = mmap(nullptr, kLatestBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  madvise(memory, kBuckets * sizeof(uint32_t), MADV_HUGEPAGE);
   return static_cast<uint32_t*>(memory);
 }
 
@@ -39,12 +45,14 @@ TaskTable::~TaskTable() {
     return true;
   });
   RcuBarrier();
-  munmap(buckets_, kBuckets * sizeof(uint32_t));
+  munmap(latest_, kLatestBytes);
 }
 
 // ---- Tasks
 
 std::optional<TaskRef> TaskTable::Add(const TaskIdentity& task) {
+  // A recording can claim any tid.
+  if (!TaskPlaces::Has(task.tid)) return std::nullopt;
   TaskSlot* fresh = nullptr;
   std::optional<TaskRef> result;
   while (true) {
@@ -72,7 +80,9 @@ std::optional<TaskRef> TaskTable::Add(const TaskIdentity& task) {
       fresh->tgid = task.tgid;
       fresh->start_ns = task.start_ns;
     }
-    result = Link(fresh);
+    bool used_up = false;
+    result = Link(fresh, &used_up);
+    if (used_up) break;
     if (result.has_value()) {
       tasks_.fetch_add(1, std::memory_order_relaxed);
       return result;
@@ -83,53 +93,60 @@ std::optional<TaskRef> TaskTable::Add(const TaskIdentity& task) {
 }
 
 std::optional<TaskRef> TaskTable::FindTask(int32_t tid, uint64_t time_ns) const {
+  if (!TaskPlaces::Has(tid)) return std::nullopt;
   RcuReadLock rcu;
-  TaskSlot* slot = FindSlot(tid, time_ns);
+  const std::optional<TaskRef> task = LiveTask(tid);
+  return task.has_value() && task->slot->start_ns <= time_ns ? task : std::nullopt;
+}
+
+// Under an RcuReadLock or the tid's stripe.
+std::optional<TaskRef> TaskTable::LiveTask(int32_t tid) const {
+  TaskSlot* slot = Latest(tid);
   if (slot == nullptr) return std::nullopt;
   const uint64_t life = slot->life.load(std::memory_order_acquire);
   if (!TaskSlot::Live(life)) return std::nullopt;
   return TaskRef{slot, life};
 }
 
-// Under an RcuReadLock or the tid's stripe.
-std::optional<TaskRef> TaskTable::LiveTask(int32_t tid) const {
-  TaskSlot* slot = Head(tid);
-  for (; slot != nullptr; slot = slot->next.load(std::memory_order_acquire)) {
-    const uint64_t life = slot->life.load(std::memory_order_acquire);
-    if (slot->tid == tid && TaskSlot::Live(life)) return TaskRef{slot, life};
-  }
-  return std::nullopt;
+bool TaskTable::StartedBy(int32_t tid, uint64_t key, uint64_t time_ns) const {
+  const TaskSlot* slot = Latest(tid);
+  return slot != nullptr && slot->key == key && slot->start_ns <= time_ns;
 }
 
-// Publishes the slot, unless a live one has its tid. One that exits may still be in the chain,
-// behind ours then: look-ups by time find the latest first.
-std::optional<TaskRef> TaskTable::Link(TaskSlot* slot) {
-  absl::MutexLock lock(&StripeOf(slot->tid));
-  if (LiveTask(slot->tid).has_value()) return std::nullopt;
+// Publishes the slot, unless a live one has its tid. One that exits may still be the latest, and
+// its context may still be in the place that is the slot's from now on.
+std::optional<TaskRef> TaskTable::Link(TaskSlot* slot, bool* keys_used_up) {
+  const int32_t tid = slot->tid;
+  absl::MutexLock lock(&StripeOf(tid));
+  if (LiveTask(tid).has_value()) return std::nullopt;
+  // Keys change here only.
+  const uint64_t last_key = places_.Load(tid, std::memory_order_relaxed).key();
+  if (last_key == TaskPlace::kMaxKey) {
+    *keys_used_up = true;  // by start times 500 years from now, which only a recording can claim
+    return std::nullopt;
+  }
+  slot->key = std::max(TaskPlace::StepOf(slot->start_ns), last_key + 1);
   const uint64_t generation =
       (slot->life.load(std::memory_order_relaxed) | TaskSlot::kStateMask) + 1;
   const TaskRef task{slot, generation | TaskSlot::kLive};
-  slot->next.store(Head(slot->tid), std::memory_order_relaxed);
-  // From here on a walk meets it.
+  // E pairs with F: who sees the key in the place sees whose it is.
+  LatestIndex(tid).store(TaskSlotStore::IndexOf(slot), std::memory_order_release);
+  {
+    // From here on nobody can attach to a task that had the tid before. What was attached to it
+    // while it exited, and is about to be taken back, is taken out here.
+    RcuReadLock rcu;
+    const TaskPlace before = places_.Exchange(tid, TaskPlace::Of(slot->key, 0));
+    if (before.number() != 0) KillAndRetire(pool_.At(before.number()));
+  }
+  // From here on a walk meets it, and it is found.
   slot->life.store(task.life, std::memory_order_seq_cst);
-  // From here on it is found.
-  Bucket(slot->tid).store(TaskSlotStore::IndexOf(slot), std::memory_order_release);
   return task;
 }
 
 void TaskTable::Unlink(TaskSlot* slot) {
-  absl::MutexLock lock(&StripeOf(slot->tid));
-  TaskSlot* const next = slot->next.load(std::memory_order_relaxed);
-  TaskSlot* before = Head(slot->tid);
-  if (before == slot) {
-    Bucket(slot->tid).store(next == nullptr ? 0 : TaskSlotStore::IndexOf(next),
-                            std::memory_order_release);
-    return;
-  }
-  while (before->next.load(std::memory_order_relaxed) != slot) {
-    before = before->next.load(std::memory_order_relaxed);
-  }
-  before->next.store(next, std::memory_order_release);
+  const int32_t tid = slot->tid;
+  absl::MutexLock lock(&StripeOf(tid));
+  if (Latest(tid) == slot) LatestIndex(tid).store(0, std::memory_order_release);
 }
 
 void TaskTable::Exit(int32_t tid, uint64_t time_ns) {
@@ -150,10 +167,14 @@ void TaskTable::ExitTask(TaskRef task) {
   }
   {
     RcuReadLock rcu;
-    TaskContext* context = task.slot->context.exchange(nullptr, std::memory_order_seq_cst);
-    if (context != nullptr) {
-      context->Kill();
-      context->Retire();
+    const int32_t tid = task.slot->tid;
+    TaskPlace place = places_.Load(tid, std::memory_order_seq_cst);
+    // With another key it is a later task's, and what was left of this one was taken out then.
+    while (place.key() == task.slot->key && place.number() != 0) {
+      if (places_.Replace(tid, &place, TaskPlace::Of(place.key(), 0))) {
+        KillAndRetire(pool_.At(place.number()));
+        break;
+      }
     }
   }
   Unlink(task.slot);
@@ -163,24 +184,40 @@ void TaskTable::ExitTask(TaskRef task) {
 
 // ---- One context
 
+// It was taken out of its place.
+void TaskTable::KillAndRetire(TaskContext* context) {
+  context->Kill();
+  context->Retire();
+}
+
+// nullptr: the task has none, or has exited and a later one has its place.
+TaskContext* TaskTable::ContextOf(const TaskSlot& slot) const {
+  const TaskPlace place = places_.Load(slot.tid, std::memory_order_seq_cst);
+  return place.key() == slot.key && place.number() != 0 ? pool_.At(place.number()) : nullptr;
+}
+
 // Gives the task a reference more: on the context it has, else on the candidate. As the reference
 // of the global users it is given once.
 TaskTable::Attached TaskTable::AttachUnderRcu(TaskRef task, TaskContext** candidate, bool global) {
-  TaskSlot& slot = *task.slot;
+  const TaskSlot& slot = *task.slot;
   if (slot.life.load(std::memory_order_acquire) != task.life) return Attached::kGone;
-  TaskContext* context = slot.context.load(std::memory_order_acquire);
+  const int32_t tid = slot.tid;
+  TaskPlace place = places_.Load(tid);
+  TaskContext* context = nullptr;
   while (true) {
+    if (place.key() != slot.key) return Attached::kGone;  // a later task has the tid
+    context = place.number() == 0 ? nullptr : pool_.At(place.number());
     if (context != nullptr && context->TakeReferenceUnlessDead()) {
       if (global && context->global.exchange(true, std::memory_order_acq_rel)) {
-        DropUnderRcu(&slot, context);  // they have theirs
+        if (DropUnderRcu(slot, context)) context->Retire();  // they have theirs
         return Attached::kYes;
       }
       break;
     }
     // None, or a dead one, which stays dead: it can be replaced, whoever was about to take it out.
     if (*candidate == nullptr) return Attached::kNeedsCandidate;
-    (*candidate)->set_identity({.tid = slot.tid, .tgid = slot.tgid, .start_ns = slot.start_ns});
-    if (slot.context.compare_exchange_strong(context, *candidate, std::memory_order_seq_cst)) {
+    (*candidate)->set_identity({.tid = tid, .tgid = slot.tgid, .start_ns = slot.start_ns});
+    if (places_.Replace(tid, &place, TaskPlace::Of(slot.key, (*candidate)->number()))) {
       if (context != nullptr) context->Retire();
       context = std::exchange(*candidate, nullptr);
       break;
@@ -189,18 +226,17 @@ TaskTable::Attached TaskTable::AttachUnderRcu(TaskRef task, TaskContext** candid
   // C pairs with D: the context is in its place, then the look at the mark.
   if (slot.life.load(std::memory_order_seq_cst) == task.life) return Attached::kYes;
   if (!global || context->global.exchange(false, std::memory_order_acq_rel)) {
-    DropUnderRcu(&slot, context);
+    if (DropUnderRcu(slot, context)) context->Retire();
   }
   return Attached::kGone;
 }
 
-// Whoever takes a context out of its slot retires it: here, ExitTask() and AttachUnderRcu() do.
-void TaskTable::DropUnderRcu(TaskSlot* slot, TaskContext* context) {
-  if (!context->DropReference()) return;
-  TaskContext* expected = context;
-  if (slot->context.compare_exchange_strong(expected, nullptr, std::memory_order_seq_cst)) {
-    context->Retire();
-  }
+// Whoever takes a context out of its place retires it: the caller, KillAndRetire()'s and
+// AttachUnderRcu() do.
+bool TaskTable::DropUnderRcu(const TaskSlot& slot, TaskContext* context) {
+  if (!context->DropReference()) return false;
+  TaskPlace expected = TaskPlace::Of(slot.key, context->number());
+  return places_.Replace(slot.tid, &expected, TaskPlace::Of(slot.key, 0));
 }
 
 TaskTable::Attached TaskTable::AttachTask(TaskRef task, bool global) {
@@ -224,8 +260,8 @@ TaskTable::Attached TaskTable::AttachTask(TaskRef task, bool global) {
 void TaskTable::DetachTask(TaskRef task) {
   RcuReadLock rcu;
   if (task.slot->life.load(std::memory_order_acquire) != task.life) return;
-  TaskContext* context = task.slot->context.load(std::memory_order_acquire);
-  if (context != nullptr) DropUnderRcu(task.slot, context);
+  TaskContext* context = ContextOf(*task.slot);
+  if (context != nullptr && DropUnderRcu(*task.slot, context)) context->Retire();
 }
 
 absl::Status TaskTable::Attach(TaskRef task, TaskAttachment* attachment) {
@@ -241,9 +277,9 @@ absl::Status TaskTable::Attach(TaskRef task, TaskAttachment* attachment) {
 }
 
 absl::Status TaskTable::NoRoom() const {
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "no memory for the contexts of more tasks: ", pool_.live(), " are in use, at most ",
-      pool_.max_bytes() / kTaskContextBytes, " are kept; stop a session"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory for the contexts of more tasks: ", pool_.live(),
+                   " are in use, at most ", pool_.max_contexts(), " are kept; stop a session"));
 }
 
 // ---- All contexts
@@ -325,13 +361,14 @@ bool TaskTable::AttachAllTasks() {
 }
 
 void TaskTable::DetachAllTasks() {
+  TaskContextRetirement retirement(&pool_);
   slots_.ForEach([&](TaskSlot& slot) {
-    if (!TaskSlot::Live(slot.life.load(std::memory_order_seq_cst))) return true;
     RcuReadLock rcu;
-    TaskContext* context = slot.context.load(std::memory_order_seq_cst);
+    if (!TaskSlot::Live(slot.life.load(std::memory_order_seq_cst))) return true;
+    TaskContext* context = ContextOf(slot);
     if (context != nullptr && context->global.load(std::memory_order_acquire) &&
-        context->global.exchange(false, std::memory_order_acq_rel)) {
-      DropUnderRcu(&slot, context);
+        context->global.exchange(false, std::memory_order_acq_rel) && DropUnderRcu(slot, context)) {
+      retirement.Add(context);
     }
     return true;
   });
@@ -349,8 +386,9 @@ void TaskTable::ForkWhileGlobal(TaskRef child) {
 
 void TaskTable::ForgetUnused() {
   slots_.ForEach([&](TaskSlot& slot) {
+    RcuReadLock rcu;
     const uint64_t life = slot.life.load(std::memory_order_acquire);
-    if (slot.context.load(std::memory_order_acquire) == nullptr) ExitTask({&slot, life});
+    if (TaskSlot::Live(life) && ContextOf(slot) == nullptr) ExitTask({&slot, life});
     return true;
   });
 }

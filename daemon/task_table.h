@@ -16,9 +16,9 @@
 // in a fork's record and in ticks of 10 ms in /proc; two start times of one tid closer than
 // kSameStartNs are one task (a tid is not given again that soon: all others come first).
 //
-// Bounds: contexts as the pool was told; tasks: TaskSlotStore::kMaxSlots. 8 MiB of buckets, of
-// which only the pages of tids in use are resident. Thread rules: thread-safe. Destroyed when
-// nobody uses it.
+// Bounds: contexts as the pool was told; tasks: TaskSlotStore::kMaxSlots; 12 bytes for each tid
+// there can be, 48 MiB, of which only the pages of tids that were in use are resident. Thread
+// rules: thread-safe. Destroyed when nobody uses it.
 #pragma once
 
 #include <array>
@@ -33,6 +33,8 @@
 #include "absl/synchronization/mutex.h"
 #include "daemon/rcu.h"
 #include "daemon/task_context.h"
+#include "daemon/task_context_pool.h"
+#include "daemon/task_place.h"
 #include "daemon/task_slot.h"
 #include "pmu/percpu_rwsem.h"
 
@@ -88,7 +90,7 @@ class TaskTable {
   ~TaskTable();
 
   // The task runs. One with the same tid that started earlier has exited. nullopt: a later task has
-  // the tid already, so this one has exited; or there is no memory.
+  // the tid already, so this one has exited; or there is no memory, or no such tid.
   std::optional<TaskRef> Add(const TaskIdentity& task);
   // The task was forked and added: it is to have a context if there are global users, even if its
   // parent has none. Without global users one load.
@@ -120,8 +122,17 @@ class TaskTable {
   // The context of the task that had this tid at `time_ns`, valid under the lock; nullptr: it has
   // none, its history is unknown.
   TaskContext* Find(const RcuReadLock&, int32_t tid, uint64_t time_ns) const {
-    const TaskSlot* slot = FindSlot(tid, time_ns);
-    return slot == nullptr ? nullptr : slot->context.load(std::memory_order_acquire);
+    if (!TaskPlaces::Has(tid)) [[unlikely]]
+      return nullptr;
+    const TaskPlace place = places_.Load(tid);
+    if (place.number() == 0) return nullptr;
+    // In the step in which it started, or a sample of an earlier task that comes late. F pairs
+    // with E: the key's slot is seen.
+    if (place.key() >= TaskPlace::StepOf(time_ns) && !StartedBy(tid, place.key(), time_ns))
+        [[unlikely]] {
+      return nullptr;
+    }
+    return pool_.At(place.number());
   }
   std::optional<TaskRef> FindTask(int32_t tid, uint64_t time_ns) const;
 
@@ -136,43 +147,37 @@ class TaskTable {
   class Transition;
   enum class Attached { kYes, kGone, kNeedsCandidate, kNoMemory };
 
-  // Of the same order as pid_max, so that a tid is its own hash and chains are short.
-  static constexpr size_t kBuckets = size_t{1} << 20;
   static constexpr size_t kStripes = 64;
   struct alignas(64) Stripe {
-    absl::Mutex mutex;  // a leaf; guards the links of every kStripes-th bucket
+    absl::Mutex mutex;  // a leaf; guards which slot is the latest of every kStripes-th tid
   };
 
-  std::atomic_ref<uint32_t> Bucket(int32_t tid) const {
-    return std::atomic_ref<uint32_t>(buckets_[static_cast<uint32_t>(tid) % kBuckets]);
+  std::atomic_ref<uint32_t> LatestIndex(int32_t tid) const {
+    return std::atomic_ref<uint32_t>(latest_[static_cast<uint32_t>(tid)]);
   }
-  // The first of the bucket's chain.
-  TaskSlot* Head(int32_t tid) const {
-    const uint32_t index = Bucket(tid).load(std::memory_order_acquire);
+  // The slot of the tid's latest task, until that has exited; nullptr: none.
+  TaskSlot* Latest(int32_t tid) const {
+    const uint32_t index = LatestIndex(tid).load(std::memory_order_acquire);
     return index == 0 ? nullptr : slots_.At(index);
   }
   absl::Mutex& StripeOf(int32_t tid) {
     return stripes_[static_cast<uint32_t>(tid) % kStripes].mutex;
   }
 
-  TaskSlot* FindSlot(int32_t tid, uint64_t time_ns) const {
-    // Wait-free: a chain is finite, and links of slots that are taken out still lead to its end.
-    TaskSlot* slot = Head(tid);
-    while (slot != nullptr && (slot->tid != tid || slot->start_ns > time_ns)) {
-      slot = slot->next.load(std::memory_order_acquire);
-    }
-    return slot;
-  }
-  static uint32_t* MapBuckets();
+  // Whether the task whose key this is had started by then, exactly. Under an RcuReadLock.
+  bool StartedBy(int32_t tid, uint64_t key, uint64_t time_ns) const;
+  static uint32_t* MapLatest();
   std::optional<TaskRef> LiveTask(int32_t tid) const;
-  std::optional<TaskRef> Link(TaskSlot* slot);
+  std::optional<TaskRef> Link(TaskSlot* slot, bool* keys_used_up);
   void Unlink(TaskSlot* slot);
   void ExitTask(TaskRef task);
 
-  // Both under an RcuReadLock. `candidate` is set to nullptr if it was published.
+  // These under an RcuReadLock. `candidate` is set to nullptr if it was published.
   Attached AttachUnderRcu(TaskRef task, TaskContext** candidate, bool global);
-  void DropUnderRcu(TaskSlot* slot, TaskContext* context);
-
+  // True: it was the last reference, and the context is the caller's to retire.
+  bool DropUnderRcu(const TaskSlot& slot, TaskContext* context);
+  TaskContext* ContextOf(const TaskSlot& slot) const;
+  void KillAndRetire(TaskContext* context);
   Attached AttachTask(TaskRef task, bool global);
   void DetachTask(TaskRef task);
   void ForkWhileGlobal(TaskRef child);
@@ -184,7 +189,8 @@ class TaskTable {
 
   TaskContextPool pool_;
   TaskSlotStore slots_;
-  uint32_t* const buckets_;  // kBuckets of them: the first slot's index
+  TaskPlaces places_;
+  uint32_t* const latest_;  // by tid, TaskPlaces::kTids of them: a slot's index
   std::array<Stripe, kStripes> stripes_;
   std::atomic<size_t> tasks_ = 0;
   std::atomic<uint64_t> slots_walked_ = 0;

@@ -121,6 +121,9 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
   if (current_.stack.deferred) {
     const std::vector<uint64_t>* user = deferred_.LastAnswer(current_.tid, current_.stack.cookie);
     if (user == nullptr) {
+      if (tasks_ != nullptr) {
+        current_.context = tasks_->BeginDeferred(current_.tid, current_.time_ns);
+      }
       deferred_.Add(current_);
       return;
     }
@@ -137,6 +140,7 @@ void Worker::HandleAnswer(const pmu::CallchainDeferredRecord& record) {
 void Worker::FinishPending(std::vector<PendingSample> pending, std::span<const uint64_t> user,
                            bool answered) {
   for (PendingSample& sample : pending) {
+    if (tasks_ != nullptr) tasks_->EndDeferred(sample.tid, sample.time_ns, sample.context);
     const unwind::Process& process = processes_.Get(sample.pid);
     if (answered) {
       resolver_.CompleteDeferred(user, process, &sample.stack);

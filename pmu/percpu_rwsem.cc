@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "pmu/cpu_relax.h"
+
 namespace lbrd::pmu {
 namespace {
 
@@ -196,7 +198,7 @@ bool PercpuRwSem::NobodyReads() const {
 void PercpuRwSem::WaitForReaders() {
   for (int spin = 0; spin < kSpins; ++spin) {
     if (NobodyReads()) return;
-    __builtin_ia32_pause();
+    CpuRelax();
   }
   for (;;) {
     // H pairs with G: a departure that is in `departures` has taken its mark back; one that is not

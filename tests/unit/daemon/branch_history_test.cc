@@ -42,9 +42,9 @@ TEST(BranchHistory, ADeepStackStandsInABlockThatCopiesShare) {
     EXPECT_TRUE(history.reaches_start());
     EXPECT_EQ(history.top_of_stack(), 5u);
     history.Store(8, Calls(BranchHistory::kInlineCalls + 10), /*reaches_start=*/true);
-    EXPECT_EQ(BranchHistory::deep_bytes(), before + 160);
+    EXPECT_EQ(BranchHistory::deep_bytes(), before + BranchHistory::kDeepBlockBytes + 160);
     const BranchHistory copy = history;
-    EXPECT_EQ(BranchHistory::deep_bytes(), before + 160);
+    EXPECT_EQ(BranchHistory::deep_bytes(), before + BranchHistory::kDeepBlockBytes + 160);
     EXPECT_EQ(copy.to(BranchHistory::kInlineCalls + 9),
               0x5555'0000'0000 + BranchHistory::kInlineCalls + 9);
     EXPECT_EQ(history.top_of_stack(), std::nullopt);

@@ -274,5 +274,33 @@ TEST_F(SessionTasksTest, WhatARecordingTellsWithoutATimeRanBeforeIt) {
   ExpectNothingLeft();
 }
 
+TEST_F(SessionTasksTest, ContextsCountTheSamplesThatWait) {
+  SessionTasks tasks(&table_, Scope::kProcess);
+  const std::vector<RunningTask> running = {Running(10, 10)};
+  ASSERT_TRUE(tasks.Begin(running).ok());
+  const auto pending = [this] {
+    RcuReadLock rcu;
+    return table_.Find(rcu, 10, UINT64_MAX)->pending_deferred.load();
+  };
+  const uint64_t context = tasks.BeginDeferred(10, 2 * kSecond);
+  EXPECT_NE(context, 0u);
+  EXPECT_EQ(tasks.BeginDeferred(10, 3 * kSecond), context);
+  EXPECT_EQ(pending(), 2u);
+  tasks.EndDeferred(10, 2 * kSecond, context);
+  EXPECT_EQ(pending(), 1u);
+  // The tid is another thread's now: what still waited was not counted there.
+  tasks.Apply(Exit(10, 10, 4 * kSecond));
+  tasks.Apply(Fork(10, 10, 5 * kSecond));
+  const uint64_t next = tasks.BeginDeferred(10, 6 * kSecond);
+  EXPECT_NE(next, context);
+  tasks.EndDeferred(10, 6 * kSecond, context);
+  EXPECT_EQ(pending(), 1u);
+  // A thread that nobody has a context of.
+  EXPECT_EQ(tasks.BeginDeferred(11, 6 * kSecond), 0u);
+  tasks.EndDeferred(11, 6 * kSecond, 0);
+  tasks.End();
+  ExpectNothingLeft();
+}
+
 }  // namespace
 }  // namespace lbrd::daemon

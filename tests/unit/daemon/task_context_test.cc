@@ -1,15 +1,19 @@
-#include "daemon/task_context.h"
-
 #include <gtest/gtest.h>
 
+#include <random>
+#include <set>
+#include <thread>
 #include <vector>
+
+#include "daemon/task_context_pool.h"
 
 namespace lbrd::daemon {
 namespace {
 
 TEST(TaskContextPool, CountsAndBounds) {
   TaskContextPool pool(2);
-  EXPECT_EQ(pool.max_bytes(), 2 * kTaskContextBytes);
+  EXPECT_EQ(pool.max_bytes(),
+            2 * (kTaskContextBytes + kHistoryBytes) + BranchHistory::kMaxDeepBytes);
   TaskContext* one = AllocTaskContext(&pool, false);
   TaskContext* other = AllocTaskContext(&pool, true);
   ASSERT_NE(one, nullptr);
@@ -57,6 +61,95 @@ TEST(TaskContextPool, KeepsARetiredContextForThoseThatRead) {
   }
   RcuBarrier();
   EXPECT_EQ(pool.bytes(), 0u);
+}
+
+TEST(TaskContextPool, CountsWhatHistoriesTake) {
+  TaskContextPool pool(1);
+  TaskContext* context = AllocTaskContext(&pool, false);
+  ASSERT_NE(context, nullptr);
+  std::vector<unwind::Call> calls(BranchHistory::kInlineCalls + 10, {.from = 1, .to = 2});
+  {
+    BranchHistory deep;
+    deep.Store(5, calls);
+    context->set_history(deep);
+  }
+  EXPECT_EQ(pool.bytes(), kTaskContextBytes + kHistoryBytes + BranchHistory::kDeepBlockBytes + 160);
+  EXPECT_EQ(context->history().size(), calls.size());
+  calls.resize(BranchHistory::kInlineCalls);
+  BranchHistory shallow;
+  shallow.Store(6, calls);
+  context->set_history(shallow);
+  EXPECT_EQ(pool.bytes(), kTaskContextBytes + kHistoryBytes);
+  EXPECT_LE(pool.bytes(), pool.max_bytes());
+  FreeTaskContext(context);
+  EXPECT_EQ(pool.bytes(), 0u);
+}
+
+TEST(TaskContextPool, GivesTheMemoryOfWhatIsFreeBack) {
+  constexpr size_t kContexts = 4 * TaskContextPool::kBlockContexts;
+  TaskContextPool pool(kContexts);
+  for (int round = 0; round < 3; ++round) {
+    std::vector<TaskContext*> contexts;
+    for (size_t i = 0; i < kContexts; ++i) {
+      contexts.push_back(AllocTaskContext(&pool, false));
+      ASSERT_NE(contexts.back(), nullptr);
+      EXPECT_EQ(pool.At(contexts.back()->number()), contexts.back());
+    }
+    EXPECT_EQ(AllocTaskContext(&pool, false), nullptr);
+    EXPECT_GE(pool.resident_blocks(), 4u);
+    {
+      TaskContextRetirement retirement(&pool);
+      for (TaskContext* context : contexts) {
+        context->Kill();
+        retirement.Add(context);
+      }
+    }
+    EXPECT_EQ(pool.live(), 0u);
+    RcuBarrier();
+    EXPECT_EQ(pool.bytes(), 0u);
+    EXPECT_EQ(pool.resident_blocks(), 1u);
+  }
+}
+
+TEST(TaskContextPool, ThreadsNeverHaveTheSameContext) {
+  constexpr int kThreads = 3;
+  constexpr size_t kEach = 900;  // more than a block
+  TaskContextPool pool(kThreads * kEach);
+  std::vector<std::vector<uint64_t>> births(kThreads);
+  std::vector<std::thread> threads;
+  for (int me = 0; me < kThreads; ++me) {
+    threads.emplace_back([&pool, &births, me] {
+      std::minstd_rand random(static_cast<uint32_t>(me + 1));
+      std::vector<TaskContext*> mine;
+      for (int round = 0; round < 20; ++round) {
+        while (mine.size() < kEach) {
+          // No one has more than is set aside for it, so there is room.
+          TaskContext* context = AllocTaskContext(&pool, false);
+          ASSERT_NE(context, nullptr);
+          context->set_identity({.tid = me, .start_ns = context->birth()});
+          births[me].push_back(context->birth());
+          mine.push_back(context);
+        }
+        for (size_t left = random() % kEach; mine.size() > left; mine.pop_back()) {
+          ASSERT_EQ(mine.back()->identity().tid, me);
+          ASSERT_EQ(mine.back()->identity().start_ns, mine.back()->birth());
+          FreeTaskContext(mine.back());
+        }
+      }
+      for (TaskContext* context : mine) FreeTaskContext(context);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(pool.bytes(), 0u);
+  EXPECT_EQ(pool.refused(), 0u);
+  EXPECT_LE(pool.resident_blocks(), 1u);
+  std::set<uint64_t> all;
+  size_t count = 0;
+  for (const std::vector<uint64_t>& some : births) {
+    all.insert(some.begin(), some.end());
+    count += some.size();
+  }
+  EXPECT_EQ(all.size(), count);
 }
 
 class TaskContextTest : public testing::Test {

@@ -81,15 +81,55 @@ TEST_F(TaskTableTest, IgnoresATaskThatALaterOneFollowed) {
   EXPECT_EQ(table_.stats().tasks, 1u);
 }
 
-TEST_F(TaskTableTest, TasksWhoseTidsShareABucketAreApart) {
-  constexpr int32_t kFar = 1 << 20;
-  for (int32_t i = 0; i < 3; ++i) Add(5 + i * kFar);
-  table_.Exit(5 + kFar, UINT64_MAX);
-  EXPECT_TRUE(table_.FindTask(5, UINT64_MAX).has_value());
-  EXPECT_FALSE(table_.FindTask(5 + kFar, UINT64_MAX).has_value());
-  EXPECT_TRUE(table_.FindTask(5 + 2 * kFar, UINT64_MAX).has_value());
-  table_.Exit(5, UINT64_MAX);
-  EXPECT_TRUE(table_.FindTask(5 + 2 * kFar, UINT64_MAX).has_value());
+TEST_F(TaskTableTest, KnowsNoTidThatLinuxCannotGive) {
+  constexpr int32_t kEnd = 4 << 20;
+  Add(kEnd - 1);
+  const TaskAttachment attachment = Attach(*table_.FindTask(kEnd - 1, UINT64_MAX));
+  EXPECT_EQ(References(kEnd - 1), 1u);
+  for (const int32_t tid : {-1, kEnd, INT32_MAX, INT32_MIN}) {
+    EXPECT_FALSE(table_.Add({.tid = tid, .tgid = 1, .start_ns = kSecond}).has_value());
+    EXPECT_FALSE(table_.FindTask(tid, UINT64_MAX).has_value());
+    EXPECT_EQ(References(tid), 0u);
+    table_.Exit(tid, UINT64_MAX);
+  }
+}
+
+// A look-up compares steps of 4.2 ms, and looks closer within one.
+TEST_F(TaskTableTest, KnowsWhenATaskStartedToTheNanosecond) {
+  const TaskAttachment attachment = Attach(Add(7, kSecond));
+  EXPECT_EQ(References(7, kSecond - 1), 0u);
+  EXPECT_EQ(References(7, kSecond), 1u);
+  EXPECT_EQ(References(7, kSecond + 1), 1u);
+  EXPECT_EQ(References(7, kSecond + TaskPlace::kStepNs), 1u);
+  EXPECT_EQ(References(7, 0), 0u);
+}
+
+// A session that lags tells of a task again that has exited: same tid, same start.
+TEST_F(TaskTableTest, ATaskThatIsToldAgainAfterItsExitHasItsOwnContext) {
+  const TaskRef first = Add(7, kSecond);
+  TaskAttachment of_the_first = Attach(first);
+  table_.Exit(7, 2 * kSecond);
+  const TaskRef again = Add(7, kSecond);
+  EXPECT_EQ(References(7, kSecond), 0u);
+  const TaskAttachment of_the_second = Attach(again);
+  EXPECT_EQ(References(7, kSecond), 1u);
+  of_the_first.Detach();
+  TaskAttachment late;
+  EXPECT_EQ(table_.Attach(first, &late).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(References(7, kSecond), 1u);
+  EXPECT_EQ(References(7, kSecond - 1), 0u);
+}
+
+// What a recording may claim: no time after which another could start.
+TEST_F(TaskTableTest, ATidWhoseTimesAreUsedUpHasNoTasksAnyMore) {
+  Add(7, UINT64_MAX);
+  const TaskAttachment attachment = Attach(*table_.FindTask(7, UINT64_MAX));
+  EXPECT_EQ(References(7, UINT64_MAX), 1u);
+  EXPECT_EQ(References(7, UINT64_MAX - 1), 0u);
+  table_.Exit(7, UINT64_MAX);
+  EXPECT_FALSE(table_.Add({.tid = 7, .tgid = 7, .start_ns = UINT64_MAX}).has_value());
+  EXPECT_EQ(References(7, UINT64_MAX), 0u);
+  EXPECT_EQ(table_.stats().tasks, 0u);
 }
 
 TEST_F(TaskTableTest, SessionsOnATaskShareItsContext) {
