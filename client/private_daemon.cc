@@ -123,7 +123,10 @@ PrivateDaemon::PrivateDaemon(PrivateDaemon&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)), client_(std::move(other.client_)) {}
 
 PrivateDaemon::~PrivateDaemon() {
-  if (pid_ > 0) End(pid_);
+  if (pid_ <= 0) return;
+  // The daemon's orderly end waits for its connections, and this one is never used again.
+  client_.reset();
+  End(pid_);
 }
 
 }  // namespace lbrd::client

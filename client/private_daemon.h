@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -21,12 +22,12 @@ class PrivateDaemon {
   PrivateDaemon& operator=(PrivateDaemon&&) = delete;
   ~PrivateDaemon();  // ends it
 
-  const Client& client() const { return client_; }
+  const Client& client() const { return *client_; }
 
  private:
   PrivateDaemon(pid_t pid, Client client) : pid_(pid), client_(std::move(client)) {}
   pid_t pid_;
-  Client client_;
+  std::optional<Client> client_;  // until the daemon is ended
 };
 
 }  // namespace lbrd::client

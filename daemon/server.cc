@@ -1,6 +1,7 @@
 #include "daemon/server.h"
 
 #include <fcntl.h>
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
@@ -24,6 +25,13 @@ constexpr int kMaxRequestBytes = 1 << 20;
 constexpr int kMaxRpcsOfConnection = 16;
 // 8 MiB of address space each; more RPCs at a time are refused by gRPC.
 constexpr int kMaxThreads = 2048;
+
+// gRPC frees its own state with its last user, and for that joins threads that may be in the middle
+// of a poll of 10 s. With one more user, which never goes, the process just ends.
+void KeepGrpc() {
+  static const bool kept = (grpc_init(), true);
+  static_cast<void>(kept);
+}
 
 // A frame of HTTP/2 (RFC 9113): length, type, flags, stream 0.
 std::string Frame(char type, const std::string& payload) {
@@ -57,6 +65,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::str
                                                       v1::Profiler::Service* service,
                                                       grpc::Service* history,
                                                       Authenticator* authenticator) {
+  KeepGrpc();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
