@@ -173,9 +173,12 @@ std::shared_ptr<const Branches> StackIntern::InternBranches(std::span<const pmu:
   const size_t count = std::min(branches.size(), kMaxBranches);
   named->reserve(count);
   for (const pmu::Branch& branch : branches.first(count)) {
+    // The hardware had fewer: an entry that was not used.
+    if (branch.from == 0 && branch.to == 0) continue;
     std::shared_ptr<const FrameInfo> from = place(branch.from);
     named->push_back({std::move(from), place(branch.to), branch.flags});
   }
+  if (named->empty()) return nullptr;
   return named;
 }
 

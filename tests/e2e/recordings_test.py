@@ -95,6 +95,28 @@ class Recordings(unittest.TestCase):
             if path.name in SAMPLES:
                 self.assertEqual(len(samples), SAMPLES[path.name], path)
 
+    def test_branches_of_a_history_equal_perfs(self):
+        for name in ("lbr-any-skl-13.data", "lbr-any-amd-zen4-8.data"):
+            path = RECORDINGS / name
+            _, ours, _ = report(path, self.folder)
+            text = run("perf", "script", "-F", "brstack", "-i", path).stdout
+            # Each is FROM/TO/PREDICTED/TRANSACTION/ABORT/CYCLES, and more with newer ones.
+            # Where the hardware had fewer, it gives entries from 0 to 0: no branches.
+            theirs = [[entry.split("/") for entry in line.split()
+                       if not entry.startswith("0x0/0x0/")] for line in text.splitlines()]
+            theirs = [entries for entries in theirs if entries]
+            self.assertGreater(len(theirs), 0, path)
+
+            def as_perf(branch):
+                predicted = {True: "M", False: "P", None: "-"}[branch["mispredicted"]]
+                return [f"{branch['from']['ip']:#x}", f"{branch['to']['ip']:#x}", predicted,
+                        str(branch["cycles"] or 0)]
+
+            mine = sorted([as_perf(branch) for branch in sample["branches"]] for sample in ours
+                          if sample.get("branches"))
+            self.assertEqual(mine, sorted([[*entry[:3], entry[5]] for entry in entries]
+                                          for entries in theirs), path)
+
     def test_lbr_frames_equal_perfs(self):
         real = RECORDINGS / "lbr-callstack-tgl-596.data"
         for path in [real, *sorted(RECORDINGS.glob("emulated/*.data"))]:

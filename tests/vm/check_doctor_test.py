@@ -136,7 +136,7 @@ class Filters(unittest.TestCase):
 
         # Each goes 90 bytes ahead of where it began, and the next begins behind there.
         self.assertEqual(list(check_filters.branch_problems(samples(100), 90)), [])
-        for wrong in (samples(-5000), samples(50), samples(100, "lbr"), samples(100)[:5]):
+        for wrong in (samples(-5000), samples(6000), samples(100, "lbr"), samples(100)[:5]):
             self.assertTrue(list(check_filters.branch_problems(wrong, 90)), wrong[0])
 
 

@@ -238,7 +238,8 @@ TEST(StackInternJitTest, NamesCodeMadeAtRunTimeInEachProcess) {
 }
 
 TEST_F(StackInternTest, NamesBranchesByWhereTheyBeginAndEnd) {
-  const pmu::Branch branches[] = {{0x400100, 0x400200, 1}, {0x400200, 0xffffffff81000000, 0x52}};
+  const pmu::Branch branches[] = {
+      {0x400100, 0x400200, 1}, {0, 0, 0}, {0x400200, 0xffffffff81000000, 0x52}};
   const auto named = intern_.InternBranches(branches, process_, 0, true);
   ASSERT_NE(named, nullptr);
   ASSERT_EQ(named->size(), 2u);
