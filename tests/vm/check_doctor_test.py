@@ -169,6 +169,7 @@ class Hotplug(unittest.TestCase):
             (self.changed(gaps=[gaps[0], dict(gaps[1], to_ns="6500000000")]), *right[1:]),
             (self.changed(gaps=[gaps[1], dict(gaps[1], cpu=0)]), *right[1:]),
             (self.changed(gap_ns="9000000000"), *right[1:]),             # not all of the time
+            (self.changed(gap_ns="41000000000"), *right[1:]),            # more than there was
         ):
             self.assertTrue(list(check_hotplug.problems(*given)), given)
 

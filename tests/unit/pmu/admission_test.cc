@@ -155,12 +155,10 @@ TEST(Admission, SharesLbrAmongThoseWithTheSameFilter) {
   const auto task = admission.Admit(Lbr(OfTask(5, "task"), 0x2c801));
   ASSERT_TRUE(night.ok() && same.ok() && task.ok());
   EXPECT_EQ(admission.Admit(Lbr(OfCpu(1, "other"), 0x8)).status().message(),
-            "LBR with branch filter 0x8 is not to be had on CPU 1: CPU 1 has it with another "
+            "LBR with branch filter any (0x8) is not to be had on CPU 1: CPU 1 has it with another "
             "filter, held by 'night' (filter call-stack (0x2c801) on every CPU), 'same' (filter "
-            "call-stack (0x2c801) on "
-            "every CPU), 'task' (filter call-stack (0x2c801) on thread 5); stop that session, or "
-            "let them take "
-            "turns (--allow-multiplex)");
+            "call-stack (0x2c801) on every CPU), 'task' (filter call-stack (0x2c801) on thread 5); "
+            "stop that session, or let them take turns (--allow-multiplex)");
   EXPECT_FALSE(admission.Admit(Lbr(OfTask(6, "other"), 0x8)).ok());
 }
 
@@ -200,7 +198,7 @@ TEST(Admission, LetsThoseTakeTurnsWhoAllowIt) {
   EXPECT_EQ(night->time_shared(), "");
   // Who does not allow it is refused for those who did, too.
   EXPECT_THAT(std::string(admission.Admit(Lbr(OfTask(3, "task"), 0x2c801)).status().message()),
-              AllOf(HasSubstr("'shared' (filter 0x8 on CPU 0)"), Not(HasSubstr("'night'"))));
+              AllOf(HasSubstr("'shared' (filter any (0x8) on CPU 0)"), Not(HasSubstr("'night'"))));
 
   const auto counter = admission.Admit(Counter(OfTask(1, "a")));
   EXPECT_THAT(
