@@ -13,6 +13,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // Whether there is anybody to draw for.
+  bool drawing() const { return drawing_; }
   // `done` from 0 to 1; below 0: unknown, only `text` is shown.
   void Show(double done, const std::string& text);
   void Erase();

@@ -27,6 +27,10 @@ struct ReportFlags {
 
 absl::Status Follow(const Client& client, const std::string& name, bool quiet) {
   Progress progress(quiet);
+  if (!progress.drawing()) {
+    // The daemon says when it is over; there is nothing to ask in between.
+    return client.WatchSessions(name, /*hold=*/false, [](const auto&) { return true; });
+  }
   while (true) {
     const absl::StatusOr<v1::Session> session = client.GetSession(name);
     if (!session.ok()) return session.status();

@@ -38,6 +38,7 @@
 #include "daemon/metrics_text.h"
 #include "daemon/privileges.h"
 #include "daemon/profiler_service.h"
+#include "daemon/recording_kernel.h"
 #include "daemon/request_activity.h"
 #include "daemon/server.h"
 #include "daemon/session_table.h"
@@ -288,7 +289,9 @@ int Run(const Flags& flags) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   RequestActivity& activity = RequestActivity::Install();
 
-  pmu::LinuxKernel kernel;
+  const std::unique_ptr<pmu::LinuxKernel> own_kernel =
+      flags.replay ? std::make_unique<RecordingKernel>() : std::make_unique<pmu::LinuxKernel>();
+  pmu::LinuxKernel& kernel = *own_kernel;
   TargetFiles files;
   unwind::BinaryCache binaries(&files);
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));

@@ -4,12 +4,25 @@
 #include <utility>
 
 namespace lbrd::daemon {
+namespace {
+
+// What a batch usually takes before it crosses: 256 KiB, and a record of 64 KiB beyond.
+constexpr size_t kBatchWords = (size_t{320} << 10) / 8;
+
+}  // namespace
 
 void RecordBatch::Append(const perf_event_header* header, uint32_t event,
                          std::span<const SampleShare> shares) {
+  // Growing by doubling would copy large samples again and again.
+  if (words_.capacity() == 0) words_.reserve(kBatchWords);
   const size_t word = words_.size();
-  words_.resize(word + (header->size + 7u) / 8);
-  std::memcpy(words_.data() + word, header, header->size);
+  if (header->size % 8 == 0) {
+    const auto* words = reinterpret_cast<const uint64_t*>(header);
+    words_.insert(words_.end(), words, words + header->size / 8);
+  } else {
+    words_.resize(word + header->size / 8 + 1);
+    std::memcpy(words_.data() + word, header, header->size);
+  }
   items_.push_back({.word = word,
                     .event = event,
                     .share_count = static_cast<uint32_t>(shares.size()),

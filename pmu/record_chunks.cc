@@ -6,8 +6,9 @@ namespace lbrd::pmu {
 namespace {
 
 constexpr size_t kAlignment = alignof(uint64_t);
-// Chunks kept for their next use; more than that go back to the allocator.
-constexpr size_t kSpareChunks = 4;
+// Chunks kept for their next use; more than that go back to the allocator, and cost page faults
+// when they come again. As many as some rounds of perf record with large rings.
+constexpr size_t kSpareChunks = 64;
 
 }  // namespace
 

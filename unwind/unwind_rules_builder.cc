@@ -3,6 +3,7 @@
 #include <elf.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <iterator>
 #include <limits>
@@ -29,11 +30,15 @@ std::optional<int8_t> Words(int64_t offset) {
 }
 
 constexpr size_t kNotCalleeSaved = x86_64::kCalleeSaved;
-size_t CalleeSavedIndex(size_t reg) {
-  const auto* begin = std::begin(x86_64::kCalleeSavedRegisters);
-  return static_cast<size_t>(std::find(begin, std::end(x86_64::kCalleeSavedRegisters), reg) -
-                             begin);
-}
+// By register number, since this is asked for every register of every row.
+constexpr std::array<uint8_t, kCfiRegisters> kCalleeSavedIndex = [] {
+  std::array<uint8_t, kCfiRegisters> index{};
+  index.fill(kNotCalleeSaved);
+  for (size_t i = 0; i < x86_64::kCalleeSaved; ++i) {
+    index[x86_64::kCalleeSavedRegisters[i]] = static_cast<uint8_t>(i);
+  }
+  return index;
+}();
 
 // The row in 16 bytes; nullopt: it needs a full rule.
 std::optional<UnwindRule> Compact(const CfiRow& row, uint8_t flags) {
@@ -63,7 +68,7 @@ std::optional<UnwindRule> Compact(const CfiRow& row, uint8_t flags) {
       rule.return_address = *words;
       continue;
     }
-    const size_t saved = CalleeSavedIndex(reg);
+    const size_t saved = kCalleeSavedIndex[reg];
     if (saved == kNotCalleeSaved) return std::nullopt;
     rule.saved[saved] = *words;
   }
