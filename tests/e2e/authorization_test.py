@@ -172,14 +172,14 @@ class Users(unittest.TestCase):
                 done = daemon.lbrctl_as(uid, "start", name, "-e", "cpu-clock", "--stack", "fp", *args)
                 self.assertEqual(done.returncode, 0, done.stderr)
             start(ANN, "first", "--uid", ANN, "-F", "499")
-            alone = kernel_events(daemon)
+            alone = kernel_events(daemon.process)
             self.assertGreater(alone, 0)
             for uid in users:
                 for i in range(4):
                     start(uid, f"s{i}", "--uid", uid, "-F", 99 + 100 * i)
             start(ANN, "one", "-p", ann.pid, "-F", "499")
             start(BOB, "part", "--uid", BOB, "-F", "499", "--only-cpus", "0")
-            self.assertEqual(kernel_events(daemon), alone)
+            self.assertEqual(kernel_events(daemon.process), alone)
             for uid, busy, other in ((ANN, ann, bob), (BOB, bob, ann)):
                 ticks = lambda: sum(map(int, pathlib.Path(
                     f"/proc/{busy.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
@@ -187,7 +187,7 @@ class Users(unittest.TestCase):
                 samples, session = daemon.record_as(
                     uid, "--uid", uid, "-F", "499", "-e", "cpu-clock", "--stack", "fp", "-d", "5s")
                 used = (ticks() - before) / os.sysconf("SC_CLK_TCK")
-                self.assertEqual(kernel_events(daemon), alone)
+                self.assertEqual(kernel_events(daemon.process), alone)
                 pids = {s["pid"] for s in samples}
                 self.assertIn(busy.pid, pids)
                 self.assertNotIn(other.pid, pids)

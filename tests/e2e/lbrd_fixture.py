@@ -117,9 +117,9 @@ class Daemon:
         return samples, Session(json.loads(account.read_text()))
 
 
-def kernel_events(daemon):
-    """How many perf events the daemon has open."""
-    folder = f"/proc/{daemon.process.pid}/fd"
+def kernel_events(process):
+    """How many perf events it has open."""
+    folder = f"/proc/{process.pid}/fd"
     count = 0
     for entry in os.listdir(folder):
         try:

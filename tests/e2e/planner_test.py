@@ -34,7 +34,7 @@ class Planner(unittest.TestCase):
     def test_ten_sessions_have_the_events_of_one(self):
         with Daemon() as daemon, Demo() as demo:
             self.start(daemon, "s0", "-a", "-F", "999")
-            alone = kernel_events(daemon)
+            alone = kernel_events(daemon.process)
             self.assertGreater(alone, 0)
             for i in range(1, 6):
                 self.start(daemon, f"s{i}", "-a", "-F", 99 + 100 * i)
@@ -42,7 +42,7 @@ class Planner(unittest.TestCase):
             self.start(daemon, "cpu", "-C", "0", "-F", "999")
             self.start(daemon, "process", "-p", demo.pid, "-F", "999")
             self.start(daemon, "thread", "-t", demo.pid, "-F", "499")
-            self.assertEqual(kernel_events(daemon), alone)
+            self.assertEqual(kernel_events(daemon.process), alone)
             time.sleep(3)
             names = [f"s{i}" for i in range(6)] + ["user", "cpu", "process", "thread"]
             sessions = {name: self.stop(daemon, name) for name in names}
@@ -54,9 +54,9 @@ class Planner(unittest.TestCase):
             for name in names[:9]:
                 self.assertGreater(sessions[name].stat("samples_delivered"), 10, name)
             # The events rest, and serve the next one.
-            self.assertEqual(kernel_events(daemon), alone)
+            self.assertEqual(kernel_events(daemon.process), alone)
             self.start(daemon, "again", "-a", "-F", "999")
-            self.assertEqual(kernel_events(daemon), alone)
+            self.assertEqual(kernel_events(daemon.process), alone)
             time.sleep(1)
             again = self.stop(daemon, "again")
             self.assert_adds_up(again)
@@ -65,12 +65,12 @@ class Planner(unittest.TestCase):
     def test_without_lingering_the_events_are_given_back(self):
         with Daemon(args=["--linger", "0"]) as daemon, Demo():
             self.start(daemon, "one", "-a", "-F", "99")
-            self.assertGreater(kernel_events(daemon), 0)
+            self.assertGreater(kernel_events(daemon.process), 0)
             self.stop(daemon, "one")
             end = time.time() + 60
-            while kernel_events(daemon) != 0 and time.time() < end:
+            while kernel_events(daemon.process) != 0 and time.time() < end:
                 time.sleep(0.1)
-            self.assertEqual(kernel_events(daemon), 0)
+            self.assertEqual(kernel_events(daemon.process), 0)
 
     def test_slower_sessions_keep_their_share_of_the_fastest(self):
         # The fastest is there from the first to the last: the events run at its rate throughout, and
