@@ -147,8 +147,13 @@ pmu::SourceStats Flow::SourceNow() const {
     if (pipeline_ == nullptr) return stats;
     stats = pipeline_->source().stats();
   }
-  absl::MutexLock lock(&mutex_);
-  stats.gaps.insert(stats.gaps.end(), rate_gaps_.begin(), rate_gaps_.end());
+  pmu::SourceStats of_rates;
+  rate_gaps_.Describe(&of_rates);
+  const auto append = [](auto& all, const auto& more) {
+    all.insert(all.end(), more.begin(), more.end());
+  };
+  append(stats.recent_gaps, of_rates.recent_gaps);
+  append(stats.gaps_by_cpu, of_rates.gaps_by_cpu);
   return stats;
 }
 
@@ -437,8 +442,9 @@ absl::Status Flow::SetRate(uint64_t wanted) {
   }
   absl::MutexLock lock(&mutex_);
   if (set.ok()) rate_ = rate;
-  if (stop && rate_gaps_.size() < pmu::kMaxGaps) {
-    rate_gaps_.push_back({.cpu = -1, .from_ns = from, .to_ns = kernel_.Now()});
+  if (stop) {
+    rate_gaps_.Begin(kAllCpus, from);
+    rate_gaps_.End(kAllCpus, kernel_.Now());
   }
   if (set.ok()) return set;
   return absl::Status(set.code(), absl::StrCat(set.message(), ": the rate ", rate,

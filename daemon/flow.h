@@ -33,6 +33,7 @@
 #include "daemon/pipeline.h"
 #include "daemon/planner.h"
 #include "daemon/session_source.h"
+#include "pmu/cpu_watch.h"
 #include "pmu/owner_filter.h"
 #include "pmu/uid_filter.h"
 
@@ -155,7 +156,7 @@ class Flow : public SampleGate {
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t rate_ ABSL_GUARDED_BY(mutex_);
   CpuSet cpus_ ABSL_GUARDED_BY(mutex_);
-  std::vector<pmu::CpuGap> rate_gaps_ ABSL_GUARDED_BY(mutex_);  // at most pmu::kMaxGaps
+  pmu::GapLog rate_gaps_;  // of kAllCpus
 
   mutable absl::Mutex pipeline_mutex_;  // before everything below the pipeline
   std::unique_ptr<Pipeline> pipeline_;  // replaced by nothing under pipeline_mutex_

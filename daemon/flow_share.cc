@@ -15,24 +15,55 @@ void Add(std::atomic<uint64_t>* count) {
   count->store(count->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
-// The gaps of the CPUs asked for, as far as they lie in [from, to).
-void ClipGaps(uint64_t from, uint64_t to, uint64_t now, const CpuSet& cpus, size_t flow_cpus,
-              const std::vector<pmu::CpuGap>& gaps, pmu::SourceStats* out) {
-  for (pmu::CpuGap gap : gaps) {
-    const bool lasts = gap.to_ns == 0;
-    const uint64_t end = std::min(lasts ? now : gap.to_ns, to);
-    gap.from_ns = std::max(gap.from_ns, from);
-    if (gap.from_ns >= end) continue;
-    if (gap.cpu >= 0 && !cpus.empty() && !std::binary_search(cpus.begin(), cpus.end(), gap.cpu)) {
-      continue;
-    }
-    if (!lasts) gap.to_ns = end;
-    ++out->gap_count;
-    const uint64_t on_cpus = gap.cpu >= 0 ? 1 : cpus.empty() ? flow_cpus : cpus.size();
-    out->gap_ns += (end - gap.from_ns) * on_cpus;
-    if (out->gaps.size() < pmu::kMaxGaps) out->gaps.push_back(gap);
+// The gaps of the CPUs asked for, as far as they lie in a window: what the source had counted at
+// its beginning and at its end.
+struct GapWindow {
+  uint64_t from_ns;
+  uint64_t to_ns;
+  const pmu::SourceStats& begin;
+  const pmu::SourceStats& end;
+  const CpuSet& cpus;  // empty: all
+  size_t flow_cpus;
+
+  bool Wants(int32_t cpu) const {
+    return cpu == kAllCpus || cpus.empty() || std::binary_search(cpus.begin(), cpus.end(), cpu);
   }
-}
+  uint64_t OnCpus(int32_t cpu) const {
+    if (cpu != kAllCpus) return 1;
+    return cpus.empty() ? flow_cpus : cpus.size();
+  }
+
+  void Count(pmu::SourceStats* out) const {
+    for (const pmu::CpuGapTotal& now : end.gaps_by_cpu) {
+      if (!Wants(now.cpu)) continue;
+      const auto found =
+          std::find_if(begin.gaps_by_cpu.begin(), begin.gaps_by_cpu.end(),
+                       [&now](const pmu::CpuGapTotal& total) { return total.cpu == now.cpu; });
+      const pmu::CpuGapTotal before =
+          found == begin.gaps_by_cpu.end() ? pmu::CpuGapTotal{.cpu = now.cpu} : *found;
+      const bool lasted = before.since_ns != 0;
+      out->gap_count += now.count - before.count + (lasted ? 1 : 0);
+      out->gap_ns += (SumUntil(now, to_ns) - SumUntil(before, from_ns)) * OnCpus(now.cpu);
+    }
+  }
+
+  static uint64_t SumUntil(const pmu::CpuGapTotal& total, uint64_t time_ns) {
+    if (total.since_ns == 0) return total.ended_ns;
+    return total.ended_ns + std::max(time_ns, total.since_ns) - total.since_ns;
+  }
+
+  // The first pmu::kMaxGaps of those that the source still tells.
+  void List(pmu::SourceStats* out) const {
+    for (pmu::CpuGap gap : end.recent_gaps) {
+      if (out->gaps.size() == pmu::kMaxGaps) return;
+      const bool lasts = gap.to_ns == 0;
+      gap.from_ns = std::max(gap.from_ns, from_ns);
+      if (!Wants(gap.cpu) || gap.from_ns >= (lasts ? to_ns : std::min(gap.to_ns, to_ns))) continue;
+      if (!lasts) gap.to_ns = std::min(gap.to_ns, to_ns);
+      out->gaps.push_back(gap);
+    }
+  }
+};
 
 }  // namespace
 
@@ -186,8 +217,14 @@ FeedStats FlowShare::stats() const {
       now.time_enabled_ns - std::min(now.time_enabled_ns, begin.time_enabled_ns);
   out.source.time_running_ns =
       now.time_running_ns - std::min(now.time_running_ns, begin.time_running_ns);
-  ClipGaps(from, to, std::min(to, flow_->kernel_.Now()), demand_.cpus, flow_->source_.cpus,
-           now.gaps, &out.source);
+  const GapWindow window{.from_ns = from,
+                         .to_ns = std::min(to, flow_->kernel_.Now()),
+                         .begin = begin,
+                         .end = now,
+                         .cpus = demand_.cpus,
+                         .flow_cpus = flow_->source_.cpus};
+  window.Count(&out.source);
+  window.List(&out.source);
   return out;
 }
 

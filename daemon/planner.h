@@ -27,6 +27,9 @@
 
 namespace lbrd::daemon {
 
+// In the place of a CPU's number.
+inline constexpr int32_t kAllCpus = -1;
+
 // CPUs, ascending; empty: all, also those that come online later.
 using CpuSet = std::vector<int32_t>;
 CpuSet UnionOf(const CpuSet& a, const CpuSet& b);

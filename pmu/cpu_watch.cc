@@ -35,34 +35,53 @@ bool CpuWatch::Due(uint64_t now) {
 
 void GapLog::Begin(int32_t cpu, uint64_t from) {
   absl::MutexLock lock(&mutex_);
-  ++count_;
-  since_[cpu] = from;
-  if (gaps_.size() < kMaxGaps) gaps_.push_back({.cpu = cpu, .from_ns = from, .to_ns = 0});
+  CpuGapTotal& total = totals_[cpu];
+  total.cpu = cpu;
+  ++total.count;
+  total.since_ns = from;
+  const CpuGap gap{.cpu = cpu, .from_ns = from, .to_ns = 0};
+  if (gaps_.size() < kMaxGaps) gaps_.push_back(gap);
+  recent_.push_back(gap);
+  if (recent_.size() > kRecentGaps) recent_.pop_front();
 }
 
 void GapLog::End(int32_t cpu, uint64_t to) {
   absl::MutexLock lock(&mutex_);
-  const auto since = since_.find(cpu);
-  if (since == since_.end()) return;
-  to = std::max(to, since->second);
-  ended_ns_ += to - since->second;
-  since_.erase(since);
-  for (CpuGap& gap : gaps_) {
-    if (gap.cpu == cpu && gap.to_ns == 0) gap.to_ns = to;
-  }
+  const auto total = totals_.find(cpu);
+  if (total == totals_.end() || total->second.since_ns == 0) return;
+  to = std::max(to, total->second.since_ns);
+  total->second.ended_ns += to - total->second.since_ns;
+  total->second.since_ns = 0;
+  const auto end_in = [cpu, to](auto& gaps) {
+    for (CpuGap& gap : gaps) {
+      if (gap.cpu == cpu && gap.to_ns == 0) gap.to_ns = to;
+    }
+  };
+  end_in(gaps_);
+  end_in(recent_);
 }
 
 void GapLog::Stop(uint64_t now) {
   absl::MutexLock lock(&mutex_);
-  for (const auto& [cpu, from] : since_) ended_ns_ += std::max(now, from) - from;
-  since_.clear();
+  for (auto& [cpu, total] : totals_) {
+    if (total.since_ns == 0) continue;
+    total.ended_ns += std::max(now, total.since_ns) - total.since_ns;
+    total.since_ns = 0;
+  }
 }
 
 void GapLog::Describe(SourceStats* out) const {
   absl::MutexLock lock(&mutex_);
-  out->gap_count = count_;
-  out->gap_ns = ended_ns_;
+  out->gap_count = 0;
+  out->gap_ns = 0;
+  out->gaps_by_cpu.clear();
+  for (const auto& [cpu, total] : totals_) {
+    out->gap_count += total.count;
+    out->gap_ns += total.ended_ns;
+    out->gaps_by_cpu.push_back(total);
+  }
   out->gaps = gaps_;
+  out->recent_gaps.assign(recent_.begin(), recent_.end());
 }
 
 }  // namespace lbrd::pmu

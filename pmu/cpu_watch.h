@@ -10,10 +10,11 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/btree_map.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "pmu/kernel.h"
@@ -39,7 +40,8 @@ class CpuWatch {
   uint64_t next_ = 0;
 };
 
-// Memory: kMaxGaps gaps, and 16 bytes a CPU that is away; gaps beyond are counted and summed.
+// Memory: kMaxGaps and kRecentGaps gaps, and 40 bytes a CPU that ever had one; others are counted
+// and summed.
 class GapLog {
  public:
   void Begin(int32_t cpu, uint64_t from);
@@ -47,15 +49,14 @@ class GapLog {
   void End(int32_t cpu, uint64_t to);
   // Gaps that last are summed up to `now`; they stay without an end.
   void Stop(uint64_t now);
-  // Fills in gap_count, gap_ns and gaps.
+  // Fills in all that SourceStats says of gaps.
   void Describe(SourceStats* out) const;
 
  private:
   mutable absl::Mutex mutex_;
-  uint64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t ended_ns_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::flat_hash_map<int32_t, uint64_t> since_ ABSL_GUARDED_BY(mutex_);  // of those that last
+  absl::btree_map<int32_t, CpuGapTotal> totals_ ABSL_GUARDED_BY(mutex_);
   std::vector<CpuGap> gaps_ ABSL_GUARDED_BY(mutex_);
+  std::deque<CpuGap> recent_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace lbrd::pmu

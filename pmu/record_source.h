@@ -27,8 +27,9 @@ struct SourceEvent {
 // RawRecord::event of a record that a source made itself (RecordWriter): its format is
 // RecordFormat{}.
 inline constexpr uint32_t kMadeRecord = UINT32_MAX;
-// How many gaps a source tells one by one.
+// How many gaps a source tells one by one: the first ones, and the last ones.
 inline constexpr size_t kMaxGaps = 64;
+inline constexpr size_t kRecentGaps = 256;
 
 // One record, as written. Valid until the next call of Next().
 struct RawRecord {
@@ -51,6 +52,14 @@ struct CpuGap {
   uint64_t to_ns = 0;    // 0: it lasts
 };
 
+// All gaps of one CPU.
+struct CpuGapTotal {
+  int32_t cpu = 0;
+  uint64_t count = 0;
+  uint64_t ended_ns = 0;  // of those that have ended, summed
+  uint64_t since_ns = 0;  // when the one that lasts began; 0: none does
+};
+
 // What a source itself knows about loss. All counts since it was opened.
 struct SourceStats {
   uint64_t samples = 0;          // PERF_RECORD_SAMPLE handed out
@@ -69,6 +78,9 @@ struct SourceStats {
   // Of all gaps that have ended, summed; once the source has ended, of those that lasted as well.
   uint64_t gap_ns = 0;
   std::vector<CpuGap> gaps;  // the first kMaxGaps of them
+  // For who looks at a part of the source's time only.
+  std::vector<CpuGap> recent_gaps;       // the last kRecentGaps, from the earliest on
+  std::vector<CpuGapTotal> gaps_by_cpu;  // of each CPU that ever had one, ascending
 };
 
 // An event of a live source, for as long as a call of LendEvent().
