@@ -55,7 +55,7 @@ std::optional<DebugLink> ReadDebugLink(const ElfFile& binary) {
   const ElfSection* section = binary.FindSection(".gnu_debuglink");
   if (section == nullptr || section->size > kMaxLinkBytes) return std::nullopt;
   const absl::StatusOr<std::vector<std::byte>> bytes = binary.Read(*section);
-  if (!bytes.ok()) return std::nullopt;
+  if (!bytes.ok() || bytes->empty()) return std::nullopt;
   const char* name = reinterpret_cast<const char*>(bytes->data());
   const size_t length = strnlen(name, bytes->size());
   // The name, its NUL, up to three bytes of padding, the checksum.

@@ -1,6 +1,7 @@
 #include "daemon/recording_kernel.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -8,7 +9,9 @@
 namespace lbrd::daemon {
 namespace {
 
-std::string Path() { return testing::TempDir() + "/recording_kernel_test"; }
+std::string Path() {
+  return testing::TempDir() + "/recording_kernel_test" + std::to_string(getpid());
+}
 
 TEST(RecordingKernel, GivesTheWholeFileOnceReadAheadAndThenReadAgain) {
   const std::string text(9'000'000, 'x');

@@ -221,7 +221,7 @@ TEST_F(CpuTargetTest, LooksOnceMoreWhenTheSessionEnds) {
   kernel_.files[kOnline] = "0,2";
   kernel_.now = 2 * kSecond + 1000;
   const auto counts = kernel_.counts;
-  kernel_.counts = [&](const FakeKernel::Event& event) {
+  kernel_.counts = [this, counts](const FakeKernel::Event& event) {
     ++kernel_.now;  // a call takes time
     return counts(event);
   };

@@ -210,6 +210,9 @@ TEST_F(DebugFileTest, DoesNotFollowALinkOutOfItsFolders) {
   ElfImage cut = Stripped();
   cut.Add({.name = ".gnu_debuglink", .content = "prog.debug"});
   EXPECT_FALSE(ReadDebugLink(*ElfFile::Parse(BytesOf(cut.Build()))).has_value());
+  ElfImage empty = Stripped();
+  empty.Add({.name = ".gnu_debuglink", .content = ""});
+  EXPECT_FALSE(ReadDebugLink(*ElfFile::Parse(BytesOf(empty.Build()))).has_value());
   // Its own name, as cp and a forgotten objcopy leave it.
   files_.asked_.clear();
   EXPECT_EQ(NameIn(Linked(7, "prog")), "");
