@@ -124,7 +124,7 @@ constexpr Setting kSettings[] = {
      "nothing that nobody asks for",
      false, TextValue{&Config::history, CheckHistory}},
     {"history-bytes", "SIZE", "what it may take on the disk; beyond that the oldest goes", false,
-     SizeValue{&Config::history_bytes, uint64_t{16} << 20, uint64_t{1} << 44}},
+     SizeValue{&Config::history_bytes, HistoryOptions::kLeastBytes, uint64_t{1} << 44}},
     {"history-age", "TIME", "how long it goes back, e.g. 12h or 30d", false,
      DurationValue{&Config::history_age, absl::Minutes(1), absl::Hours(24 * 3650), false}},
     {"history-bucket", "TIME", "how finely it tells times apart", false,

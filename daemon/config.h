@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "daemon/history_options.h"
 #include "daemon/log.h"
 
 namespace lbrd::daemon {
@@ -36,10 +37,10 @@ struct Config {
   absl::Duration linger = absl::Seconds(30);
   double max_cpu = 0;  // percent of all CPUs' time; 0: no bound
   uint64_t max_contexts = uint64_t{1} << 20;
-  std::string history = "/var/lib/lbrd/history.db";  // empty: none
-  uint64_t history_bytes = uint64_t{512} << 20;
-  absl::Duration history_age = absl::Hours(24 * 7);
-  absl::Duration history_bucket = absl::Seconds(10);
+  std::string history = HistoryOptions{}.path;  // empty: none
+  uint64_t history_bytes = HistoryOptions{}.max_bytes;
+  absl::Duration history_age = HistoryOptions{}.max_age;
+  absl::Duration history_bucket = HistoryOptions{}.bucket;
   bool continuous = true;
 
   friend bool operator==(const Config&, const Config&) = default;

@@ -190,6 +190,10 @@ void Flow::DescribeTo(v1::Session* out) const {
 // What follows is the reader's.
 
 void Flow::See(const pmu::RawRecord& record, std::vector<SampleShare>* shares) {
+  if (const uint64_t gaps_ended = events_->gaps_ended(); gaps_ended != gaps_ended_) {
+    gaps_ended_ = gaps_ended;
+    for (auto& [uid, owned] : owned_) owned->filter.Lost();
+  }
   if (record.header->type != PERF_RECORD_SAMPLE) {
     SeeTask(record);
     return;

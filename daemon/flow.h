@@ -143,6 +143,7 @@ class Flow : public SampleGate {
     size_t shares;
   };
   absl::flat_hash_map<uint32_t, std::unique_ptr<Owned>> owned_;  // by user
+  uint64_t gaps_ended_ = 0;                                      // that owned_ knows of
   uint64_t idle_since_ = 0;
   std::atomic<uint32_t> slow_down_ = 1;  // as they are to be
   std::atomic<bool> over_ = false;       // set under mutex_

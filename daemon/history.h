@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "daemon/history_options.h"
 #include "daemon/history_query.h"
 #include "daemon/history_recorder.h"
 #include "daemon/history_writer.h"
@@ -32,13 +33,6 @@
 #include "pmu/kernel.h"
 
 namespace lbrd::daemon {
-
-struct HistoryOptions {
-  std::string path = "/var/lib/lbrd/history.db";
-  uint64_t max_bytes = uint64_t{512} << 20;
-  absl::Duration max_age = absl::Hours(24 * 7);
-  absl::Duration bucket = absl::Seconds(10);
-};
 
 struct HistoryStats {
   uint64_t bytes = 0;           // on the disk

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/history_bucket.h"
+#include "daemon/history_options.h"
 #include "daemon/siphash.h"
 #include "daemon/sqlite.h"
 
@@ -34,7 +35,7 @@ struct HistoryWriterStats {
 
 class HistoryWriter {
  public:
-  static constexpr uint64_t kLeastBytes = uint64_t{16} << 20;
+  static constexpr uint64_t kLeastBytes = HistoryOptions::kLeastBytes;
 
   // Opens the database at `path`, or makes one (mode 0600, in a folder that exists), and begins a
   // run. `now_ns`: Unix time. kDataLoss: the file is damaged, or no history.

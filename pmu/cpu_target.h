@@ -57,6 +57,7 @@ class CpuTarget : public TargetEvents {
   void HungUp(Ring*) override { watch_.Hasten(); }
   std::vector<std::string> notes() const override;
   void DescribeGaps(SourceStats* out) const override { gaps_.Describe(out); }
+  uint64_t gaps_ended() const override { return gaps_.ended(); }
 
  private:
   struct Place {

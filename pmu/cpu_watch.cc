@@ -52,6 +52,7 @@ void GapLog::End(int32_t cpu, uint64_t to) {
   to = std::max(to, total->second.since_ns);
   total->second.ended_ns += to - total->second.since_ns;
   total->second.since_ns = 0;
+  ended_.fetch_add(1, std::memory_order_relaxed);
   const auto end_in = [cpu, to](auto& gaps) {
     for (CpuGap& gap : gaps) {
       if (gap.cpu == cpu && gap.to_ns == 0) gap.to_ns = to;

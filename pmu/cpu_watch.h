@@ -9,6 +9,7 @@
 // Thread rules: CpuWatch one thread; GapLog thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -49,10 +50,13 @@ class GapLog {
   void End(int32_t cpu, uint64_t to);
   // Gaps that last are summed up to `now`; they stay without an end.
   void Stop(uint64_t now);
+  // How many have ended.
+  uint64_t ended() const { return ended_.load(std::memory_order_relaxed); }
   // Fills in all that SourceStats says of gaps.
   void Describe(SourceStats* out) const;
 
  private:
+  std::atomic<uint64_t> ended_ = 0;
   mutable absl::Mutex mutex_;
   absl::btree_map<int32_t, CpuGapTotal> totals_ ABSL_GUARDED_BY(mutex_);
   std::vector<CpuGap> gaps_ ABSL_GUARDED_BY(mutex_);

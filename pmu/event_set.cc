@@ -176,6 +176,9 @@ bool EventSet::Take(RawRecord* out) {
     made_.Clear();
     made_at_ = 0;
     target_->Follow(now, &made_);
+    const uint64_t gaps_ended = target_->gaps_ended();
+    if (std::exchange(gaps_ended_, gaps_ended) != gaps_ended && owners_.has_value())
+      owners_->Lost();
     rings_.UnmapDrained();
     if (!made_.words().empty()) return Take(out);
     rings_.order().BeginRound(now);

@@ -67,6 +67,8 @@ class EventSet : public RecordSource {
   void Refresh();
 
   const std::vector<SourceEvent>& events() const override { return events_; }
+  // Grows when a CPU is sampled again: what was known of processes may be outdated.
+  uint64_t gaps_ended() const { return target_->gaps_ended(); }
   // Every record of an earlier time has been handed out, but for late ones.
   uint64_t handed_out_before() const { return rings_.order().handed_out_before(); }
   bool patient() const override { return false; }
@@ -107,6 +109,7 @@ class EventSet : public RecordSource {
   // At most one of these.
   std::optional<UidFilter> users_;
   std::optional<OwnerFilter> owners_;
+  uint64_t gaps_ended_ = 0;  // that owners_ knows of
   RecordWriter made_;
   const Ring* taken_from_ = nullptr;  // the ring of the record taken last
   size_t made_at_ = 0;                // words of made_ that were handed out

@@ -35,7 +35,7 @@ class OwnerFilter {
   void Forked(int32_t pid, int32_t parent_pid, uint64_t time);
   void Executed(int32_t pid, uint64_t time);
   void Exited(int32_t pid, uint64_t time);
-  // Records were lost: any of these may have been among them.
+  // Records were lost, or a CPU was not sampled: any of these may have been among them.
   void Lost() { processes_.clear(); }
   // Whether a sample of that process, taken at `time`, is the user's.
   bool Wanted(int32_t pid, uint64_t time);

@@ -116,7 +116,7 @@ class ABSL_LOCKABLE PercpuRwSem {
   uint64_t serving_ ABSL_GUARDED_BY(mutex_) = 0;   // the ticket of the writer whose turn it is
   uint64_t sleepers_ ABSL_GUARDED_BY(mutex_) = 0;  // readers that sleep
   uint64_t admitted_ ABSL_GUARDED_BY(mutex_) = 0;  // readers let in that have not marked their cell
-  uint64_t phase_ ABSL_GUARDED_BY(mutex_) = 0;     // writers that have left
+  std::atomic<uint64_t> phase_ = 0;  // writers that have left; written under the mutex
 };
 
 // Holds the semaphore for reading.

@@ -56,6 +56,9 @@ class TargetEvents {
   virtual bool gone() const { return false; }
 
   virtual std::vector<std::string> notes() const { return {}; }
+  // Forks, execs and exits of a gap are told by nobody: what was known before one ended may be
+  // wrong.
+  virtual uint64_t gaps_ended() const { return 0; }
   // Fills in gap_count, gap_ns and gaps.
   virtual void DescribeGaps(SourceStats* out) const { static_cast<void>(out); }
 };

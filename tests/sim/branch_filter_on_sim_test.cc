@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "daemon/flow_table.h"
 #include "pmu/admission_limits.h"
+#include "tests/sim/keeping_sink.h"
 #include "tests/sim/program_elf.h"
 #include "tests/sim/set_reader.h"
 
@@ -21,22 +21,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-class KeepingSink : public daemon::SampleSink {
- public:
-  void Deliver(std::span<const daemon::Sample> samples) override {
-    absl::MutexLock lock(&mutex_);
-    samples_.insert(samples_.end(), samples.begin(), samples.end());
-  }
-  std::vector<daemon::Sample> samples() {
-    absl::MutexLock lock(&mutex_);
-    return samples_;
-  }
-
- private:
-  absl::Mutex mutex_;
-  std::vector<daemon::Sample> samples_;
-};
 
 class BranchFilterOnSim : public ::testing::Test {
  protected:

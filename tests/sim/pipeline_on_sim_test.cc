@@ -7,33 +7,17 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "daemon/pipeline.h"
 #include "daemon/session_source.h"
 #include "pmu/admission_limits.h"
+#include "tests/sim/keeping_sink.h"
 #include "tests/sim/program_elf.h"
 #include "tests/sim/set_reader.h"
 
 namespace lbrd::sim {
 namespace {
-
-class KeepingSink : public daemon::SampleSink {
- public:
-  void Deliver(std::span<const daemon::Sample> samples) override {
-    absl::MutexLock lock(&mutex_);
-    samples_.insert(samples_.end(), samples.begin(), samples.end());
-  }
-  std::vector<daemon::Sample> samples() {
-    absl::MutexLock lock(&mutex_);
-    return samples_;
-  }
-
- private:
-  absl::Mutex mutex_;
-  std::vector<daemon::Sample> samples_;
-};
 
 class PipelineOnSim : public ::testing::TestWithParam<v1::StackMode> {};
 

@@ -174,6 +174,33 @@ TEST_F(CpuTargetTest, AsksProcOfProcessesWhenACpuCameBack) {
   EXPECT_TRUE(ReadAt(set.get(), 9 * kSecond).empty());
 }
 
+// Nobody told what a process executed on the CPU while that was not sampled.
+TEST_F(CpuTargetTest, ForgetsWhoseProcessesAreWhenACpuCameBack) {
+  Ownership ownership = Ownership::kOwn;
+  EventTarget target{.uid = 1000};
+  target.ownership_of = [&ownership](int32_t) { return ownership; };
+  const auto set = Start(target);
+  // A sample of that process, taken 1 ms from now, is handed out.
+  const auto wanted = [&](uint64_t now) {
+    ReadAt(set.get(), now);
+    EXPECT_TRUE(kernel_.Write(0, Wire({.pid = 70, .tid = 70, .time = now + 1'000'000})));
+    std::vector<uint64_t> times = ReadAt(set.get(), now + 2'000'000);
+    if (times.empty()) times = ReadAt(set.get(), now + 3'000'000);
+    return times.size() == 1;
+  };
+  const uint64_t start = 5 * kSecond;
+  EXPECT_FALSE(wanted(start)) << "it was looked at after that";
+  EXPECT_TRUE(wanted(start + kSecond / 10));
+  kernel_.files[kOnline] = "0-1";
+  ReadAt(set.get(), start + kSecond / 4);
+  ownership = Ownership::kOther;
+  EXPECT_TRUE(wanted(start + kSecond / 3)) << "it is known, and no CPU came back";
+  kernel_.files[kOnline] = "0-2";
+  ReadAt(set.get(), start + kSecond / 2 + kSecond / 8);
+  EXPECT_FALSE(wanted(start + kSecond / 2 + kSecond / 6));
+  EXPECT_FALSE(wanted(start + kSecond / 2 + kSecond / 5));
+}
+
 TEST_F(CpuTargetTest, LooksAtMostFiveTimesASecond) {
   const auto set = Start();
   ReadAt(set.get(), 2 * kSecond);
