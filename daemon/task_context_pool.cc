@@ -187,7 +187,7 @@ bool TaskContextPool::Grow(uint32_t block, uint64_t seen) {
   void* const memory = contexts_ + size_t{block} * kBlockContexts;
   const bool usable =
       before == BlockWord::kEmpty || mprotect(memory, kBlockBytes, PROT_READ | PROT_WRITE) == 0;
-  // All pages at once cost a third of one fault each. Where the kernel does not know this (before
+  // All pages at once cost less than a fault each. Where the kernel does not know this (before
   // 5.14) they are faulted in.
   const bool backed = usable && (madvise(memory, kBlockBytes, MADV_POPULATE_WRITE) == 0 ||
                                  (errno != ENOMEM && errno != EFAULT));

@@ -104,6 +104,21 @@ UnwindRule GuessRule(const Binary& binary, std::optional<uint64_t> address, bool
   return rule;
 }
 
+// Call frame information goes on saying where a register was saved when an epilogue has taken it back:
+// compilers save themselves the bytes, since the word below the stack pointer is still there. It is not
+// in a sample's copy of the stack.
+void KeepTakenBack(const Binary& binary, uint64_t address, UnwindRule* rule) {
+  if (rule->kind != UnwindRule::kOffsets || rule->cfa_register != kRsp) return;
+  const auto below_stack_pointer = [rule](int8_t words) {
+    return words != UnwindRule::kSame && rule->cfa_offset + int64_t{words} * int64_t{kWord} < 0;
+  };
+  if (std::none_of(std::begin(rule->saved), std::end(rule->saved), below_stack_pointer)) return;
+  std::byte code[x86_64::kEpilogueBytes];
+  if (!x86_64::EndsFunction(ReadCode(binary, address, code))) return;
+  std::replace_if(std::begin(rule->saved), std::end(rule->saved), below_stack_pointer,
+                  UnwindRule::kSame);
+}
+
 }  // namespace
 
 // The registers of the frame that the walk is at, and why it ended.
@@ -202,6 +217,7 @@ const UnwindRule* FastUnwinder::FindRule(const AddressSpace& space, uint64_t ip,
   ++counts_.table_reads;
   UnwindRule rule = tables_->Get(mapping->binary)->Find(exact ? *code : *code - 1);
   if (rule.kind == UnwindRule::kNone) rule = GuessRule(binary, code, exact);
+  if (exact) KeepTakenBack(binary, *code, &rule);
   shared_.Put(file_key, number, rule);
   return cache_.Put(key, space.generation(), rule);
 }

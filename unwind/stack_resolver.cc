@@ -62,12 +62,23 @@ bool StackResolver::AddUserChain(std::span<const uint64_t> user, FrameSource sou
                                  const Process& process, ResolvedStack* out) {
   if (user.empty()) return false;
   out->Add(user[0], FrameSource::kSampledIp, false);
-  for (const uint64_t ip : user.subspan(1)) out->Add(ip, source, true);
+  // Code that uses the frame pointer for something else makes the kernel walk through data.
+  const bool mappings_known = !process.space.mappings().empty();
+  bool astray = false;
+  for (const uint64_t ip : user.subspan(1)) {
+    astray = mappings_known && process.space.Find(ip - 1) == nullptr;
+    if (astray) break;
+    out->Add(ip, source, true);
+  }
   // A walk of frame pointers ends anywhere; only the thread's start, if reached, proves its end.
   const ResolvedFrame& oldest = out->frames.back();
-  out->verdict = fast_.IsThreadStart(process.space, oldest.look_up)
-                     ? Verdict{StackState::kComplete, StackReason::kNone}
-                     : Verdict{StackState::kUnknown, StackReason::kFramePointersOnly};
+  if (fast_.IsThreadStart(process.space, oldest.look_up)) {
+    out->verdict = {StackState::kComplete, StackReason::kNone};
+  } else if (astray) {
+    out->verdict = {StackState::kTruncated, StackReason::kBadAddress};
+  } else {
+    out->verdict = {StackState::kUnknown, StackReason::kFramePointersOnly};
+  }
   return true;
 }
 

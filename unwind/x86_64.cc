@@ -92,6 +92,26 @@ std::optional<uint8_t> PltPushedFrom(std::span<const std::byte> expression) {
   return literal - kLiteral0;
 }
 
+bool EndsFunction(std::span<const std::byte> code) {
+  bool pops = false;
+  while (!code.empty()) {
+    const size_t prefix = code[0] == std::byte{0x41} ? 1 : 0;  // REX.B: r8 to r15
+    if (code.size() > prefix && (static_cast<uint8_t>(code[prefix]) & 0xf8) == 0x58) {
+      pops = true;
+      code = code.subspan(prefix + 1);
+      continue;
+    }
+    constexpr uint8_t kReturnAndPop[] = {0xc2};
+    constexpr uint8_t kPaddedReturn[] = {0xf3, 0xc3};
+    constexpr uint8_t kJump[] = {0xe9};
+    constexpr uint8_t kShortJump[] = {0xeb};
+    return StartsWith(code, kReturn) || StartsWith(code, kReturnAndPop) ||
+           StartsWith(code, kPaddedReturn) ||
+           (pops && (StartsWith(code, kJump) || StartsWith(code, kShortJump)));
+  }
+  return false;
+}
+
 FrameSetup LooksLike(std::span<const std::byte> before, std::span<const std::byte> after) {
   if (StartsWith(after, kPushRbp) &&
       (StartsWith(after.subspan(1), kMovRspRbp) || StartsWith(after.subspan(1), kMovRspRbpOther))) {

@@ -65,6 +65,12 @@ uint64_t SignalFrameOffset(uint8_t reg);
 // entry's 16 on, where its index has been pushed. The `n` of such an expression.
 std::optional<uint8_t> PltPushedFrom(std::span<const std::byte> expression);
 
+inline constexpr size_t kEpilogueBytes = 16;
+
+// Whether `code` only pops registers and returns, or pops some and jumps to another function: what
+// was saved below the stack pointer has been taken back into its register.
+bool EndsFunction(std::span<const std::byte> code);
+
 // How far a function is with setting up its frame, by the look of its code.
 enum class FrameSetup : uint8_t {
   kNone,    // at its first instruction or at its return: nothing is pushed

@@ -27,8 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   Check(cpus->size() <= size_t{lbrd::pmu::kMaxCpu} + 1);
   Check(std::adjacent_find(cpus->begin(), cpus->end(), std::greater_equal<>()) == cpus->end());
-  if (cpus->empty()) return 0;
-  Check(cpus->front() >= 0 && cpus->back() <= lbrd::pmu::kMaxCpu);
+  Check(cpus->empty() || (cpus->front() >= 0 && cpus->back() <= lbrd::pmu::kMaxCpu));
+  // Of long lists the way back would take all the time there is.
+  if (cpus->size() > 4096) return 0;
   // Written out one by one it says the same.
   const absl::StatusOr<std::vector<int32_t>> again = ParseCpuList(absl::StrJoin(*cpus, ","));
   Check(again.ok() && *again == *cpus);

@@ -63,6 +63,23 @@ void Mutex::Unlock() {
   real(this);
 }
 
+void Mutex::ReaderLock() {
+  static const auto real = Real<void (*)(Mutex*)>("_ZN4absl7debian35Mutex10ReaderLockEv");
+  {
+    Unwatched unwatched;
+    real(this);
+  }
+  __tsan_acquire(this);
+}
+
+// Orders this reader before other readers as well, which hides what only two readers race for.
+void Mutex::ReaderUnlock() {
+  static const auto real = Real<void (*)(Mutex*)>("_ZN4absl7debian35Mutex12ReaderUnlockEv");
+  __tsan_release(this);
+  Unwatched unwatched;
+  real(this);
+}
+
 void Mutex::Await(const Condition& condition) {
   static const auto real =
       Real<void (*)(Mutex*, const Condition&)>("_ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE");

@@ -224,8 +224,23 @@ TEST_F(StackResolverTest, FramePointersAreCompleteAtTheProgramsEntry) {
   pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_USER);
   SetChain({kUserMarker, 0x100, ProgramEntry() + 1}, &sample);
   EXPECT_EQ(Resolve(sample, kPlain).verdict, kComplete);
-  SetChain({kUserMarker, 0x100, ProgramEntry() + 1, 0x300}, &sample);
+  SetChain({kUserMarker, 0x100, ProgramEntry() + 1, ProgramEntry() + 64}, &sample);
   EXPECT_EQ(Resolve(sample, kPlain).verdict, Unknown(StackReason::kFramePointersOnly));
+}
+
+TEST_F(StackResolverTest, FramePointersThatLeadOutOfCodeAreFollowedNoFurther) {
+  UseLiveSpace();
+  constexpr uint64_t kNoAddress = 0x6f6c6c6548;  // "Hello"
+  const uint64_t code = ProgramEntry() + 64;
+  pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_USER);
+  SetChain({kUserMarker, 0x100, code, kNoAddress, code}, &sample);
+  const ResolvedStack& stack = Resolve(sample, kPlain);
+  EXPECT_THAT(stack.frames, ElementsAre(Exact(0x100, FrameSource::kSampledIp),
+                                        Return(code, FrameSource::kFramePointer)));
+  EXPECT_EQ(stack.verdict, Truncated(StackReason::kBadAddress));
+  // Beyond the thread's start there is nothing to be found.
+  SetChain({kUserMarker, 0x100, ProgramEntry() + 1, kNoAddress}, &sample);
+  EXPECT_EQ(Resolve(sample, kPlain).verdict, kComplete);
 }
 
 TEST_F(StackResolverTest, AChainWithoutFirstMarkerIsOfTheSamplesMode) {
