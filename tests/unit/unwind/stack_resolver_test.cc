@@ -290,12 +290,13 @@ TEST_F(StackResolverTest, ADeferredPartIsCompletedByItsAnswer) {
   EXPECT_EQ(stack.cookie, 0xc00c1eu);
   EXPECT_THAT(stack.frames, ElementsAre(Exact(0xf000, FrameSource::kKernel)));
 
-  const std::vector<uint64_t> answer = {0x100, 0x200, ProgramEntry() + 1};
+  const uint64_t code = ProgramEntry() + 64;
+  const std::vector<uint64_t> answer = {0x100, code, ProgramEntry() + 1};
   resolver_.CompleteDeferred(answer, process_, &stack_);
   EXPECT_FALSE(stack.deferred);
   EXPECT_THAT(stack.frames, ElementsAre(Exact(0xf000, FrameSource::kKernel),
                                         Exact(0x100, FrameSource::kSampledIp),
-                                        Return(0x200, FrameSource::kKernelDeferred),
+                                        Return(code, FrameSource::kKernelDeferred),
                                         Return(ProgramEntry() + 1, FrameSource::kKernelDeferred)));
   EXPECT_EQ(stack.verdict, kComplete);
 }
