@@ -1,7 +1,12 @@
 #include "daemon/privileges.h"
 
 #include <sys/capability.h>
+#include <sys/prctl.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -49,6 +54,34 @@ bool HasCapability(int number) {
   const bool known = cap_get_flag(mine, number, CAP_EFFECTIVE, &value) == 0;
   cap_free(mine);
   return known && value == CAP_SET;
+}
+
+absl::Status KeepCapabilities(std::span<const int> others) {
+  std::vector<cap_value_t> kept;
+  for (const NeededCapability& needed : kNeeded) {
+    if (HasCapability(needed.number)) {
+      kept.push_back(needed.number);
+    } else if (needed.instead >= 0 && HasCapability(needed.instead)) {
+      kept.push_back(needed.instead);
+    }
+  }
+  for (const int other : others) {
+    if (HasCapability(other)) kept.push_back(other);
+  }
+  // Not even by executing something. Whoever may not drop them there has no others to begin with
+  // (systemd's CapabilityBoundingSet=), or cannot gain them (no new privileges).
+  for (int number = 0; number <= cap_max_bits(); ++number) {
+    if (std::find(kept.begin(), kept.end(), number) == kept.end()) cap_drop_bound(number);
+  }
+  const std::unique_ptr<std::remove_pointer_t<cap_t>, int (*)(void*)> set(cap_init(), cap_free);
+  const int count = static_cast<int>(kept.size());
+  if (set == nullptr || cap_set_flag(set.get(), CAP_PERMITTED, count, kept.data(), CAP_SET) != 0 ||
+      cap_set_flag(set.get(), CAP_EFFECTIVE, count, kept.data(), CAP_SET) != 0 ||
+      cap_set_proc(set.get()) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot give up capabilities");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace lbrd::daemon
