@@ -9,10 +9,11 @@
 #include "absl/synchronization/mutex.h"
 #include "daemon/broker_client.h"
 #include "pmu/linux_kernel.h"
+#include "pmu/ring_locking.h"
 
 namespace lbrd::daemon {
 
-class BrokerKernel : public pmu::LinuxKernel {
+class BrokerKernel : public pmu::LinuxKernel, public pmu::RingLocking {
  public:
   // `hold_rings`: RLIMIT_MEMLOCK is too low for rings, and the broker may lock them instead.
   BrokerKernel(BrokerClient* broker, bool hold_rings) : broker_(*broker), hold_rings_(hold_rings) {}
@@ -23,6 +24,7 @@ class BrokerKernel : public pmu::LinuxKernel {
   int OpenFolder(const std::string& path) override;
   void* MapRing(int fd, uint64_t data_bytes, int* error) override;
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
+  bool unbound() const override { return hold_rings_; }
 
  private:
   BrokerClient& broker_;

@@ -48,16 +48,15 @@ class BrokerLoop {
       pollfd entries[2] = {{signals_, POLLIN, 0}, {engine_.channel, POLLIN, 0}};
       if (poll(entries, 2, Timeout()) < 0 && errno != EINTR) return 1;
       if (entries[1].revents != 0 && !broker_.Serve(engine_.channel)) {
-        // Its end will be told by SIGCHLD.
+        // Its end will be told by SIGCHLD. One that lives on without its channel is of no use.
         close(std::exchange(engine_.channel, -1));
-        // One that lives without its channel is of no use.
-        if (engine_.pid > 0) kill(engine_.pid, SIGKILL);
+        kill_at_ = std::min(kill_at_, absl::Now() + kEndPatience);
       }
       signalfd_siginfo signal;
       while (read(signals_, &signal, sizeof(signal)) == sizeof(signal)) {
         Handle(static_cast<int>(signal.ssi_signo));
       }
-      if (stopping_ && engine_.pid > 0 && absl::Now() >= kill_at_) {
+      if (engine_.pid > 0 && absl::Now() >= kill_at_) {
         Log(LogLevel::kError, "the engine does not end: killing it");
         kill(engine_.pid, SIGKILL);
         kill_at_ = absl::InfiniteFuture();
@@ -70,7 +69,7 @@ class BrokerLoop {
   int Timeout() const {
     absl::Time next = absl::InfiniteFuture();
     if (engine_.pid < 0) next = next_start_;
-    if (stopping_) next = std::min(next, kill_at_);
+    if (engine_.pid > 0) next = std::min(next, kill_at_);
     if (next == absl::InfiniteFuture()) return -1;
     const absl::Duration left = std::clamp(next - absl::Now(), absl::ZeroDuration(), kMostPause);
     return 1 + static_cast<int>(absl::ToInt64Milliseconds(left));
@@ -98,6 +97,7 @@ class BrokerLoop {
       return;
     }
     engine_ = *started;
+    kill_at_ = absl::InfiniteFuture();
     started_at_ = absl::Now();
     if (!SendEngineStart(engine_.channel, setup_.start)) {
       Log(LogLevel::kError, "cannot tell the engine what to serve");

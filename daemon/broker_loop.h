@@ -31,6 +31,8 @@ struct BrokerSetup {
 };
 
 inline constexpr absl::Duration kStopPatience = absl::Seconds(15);
+// From the end of its channel to its own.
+inline constexpr absl::Duration kEndPatience = absl::Seconds(3);
 inline constexpr absl::Duration kShortLife = absl::Seconds(2);
 inline constexpr absl::Duration kLeastPause = absl::Milliseconds(50);
 inline constexpr absl::Duration kMostPause = absl::Seconds(5);
