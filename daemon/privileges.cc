@@ -28,6 +28,21 @@ std::string Join(const std::vector<const NeededCapability*>& missing) {
   });
 }
 
+// Whether it has any but these.
+bool HasOthers(const std::vector<cap_value_t>& kept) {
+  const std::unique_ptr<std::remove_pointer_t<cap_t>, int (*)(void*)> mine(cap_get_proc(),
+                                                                           cap_free);
+  if (mine == nullptr) return true;
+  for (int number = 0; number <= cap_max_bits(); ++number) {
+    cap_flag_value_t value = CAP_CLEAR;
+    if (cap_get_flag(mine.get(), number, CAP_PERMITTED, &value) == 0 && value == CAP_SET &&
+        std::find(kept.begin(), kept.end(), number) == kept.end()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 std::span<const NeededCapability> NeededCapabilities() { return kNeeded; }
@@ -76,12 +91,19 @@ absl::Status KeepCapabilities(std::span<const int> others) {
   const std::unique_ptr<std::remove_pointer_t<cap_t>, int (*)(void*)> set(cap_init(), cap_free);
   const int count = static_cast<int>(kept.size());
   if (set == nullptr || cap_set_flag(set.get(), CAP_PERMITTED, count, kept.data(), CAP_SET) != 0 ||
-      cap_set_flag(set.get(), CAP_EFFECTIVE, count, kept.data(), CAP_SET) != 0 ||
-      cap_set_proc(set.get()) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-      prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+      cap_set_flag(set.get(), CAP_EFFECTIVE, count, kept.data(), CAP_SET) != 0) {
+    return absl::InternalError("cannot make a set of capabilities");
+  }
+  // systemd's filter may forbid what is not needed: there it has given just these.
+  if (HasOthers(kept) && cap_set_proc(set.get()) != 0) {
     return absl::ErrnoToStatus(errno, "cannot give up capabilities");
+  }
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot give up privileges");
   }
   return absl::OkStatus();
 }
+
+bool HasNoCapability() { return !HasOthers({}); }
 
 }  // namespace lbrd::daemon

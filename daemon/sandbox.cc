@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <memory>
 
-#include "absl/strings/str_cat.h"
+#include "daemon/privileges.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -102,6 +102,7 @@ void AllowEventsControl(Filter* filter) {
 }  // namespace
 
 absl::Status EnterSandbox() {
+  if (!HasNoCapability()) return absl::InternalError("the engine was started with capabilities");
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return absl::ErrnoToStatus(errno, "cannot give up privileges");
   }

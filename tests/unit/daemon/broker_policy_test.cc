@@ -32,7 +32,7 @@ TEST(BrokerPolicyTest, AllThatLbrdBuildsIsGranted) {
         pmu::StackSource::kFramePointer}) {
     perf_event_attr attr = pmu::BuildSamplingAttr(
         {.name = "cycles", .type = PERF_TYPE_HARDWARE}, {.frequency_hz = 99},
-        {.source = source, .precise_ip = 2, .read_lost = true, .hw_index = true});
+        {.source = source, .precise_ip = 2});
     attr.inherit = 1;
     attr.enable_on_exec = 1;
     attr.watermark = 1;

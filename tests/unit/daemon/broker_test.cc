@@ -161,7 +161,7 @@ TEST_F(BrokerTest, OpensEventsByTheKernelsErrors) {
 TEST(BrokerHostileTest, TenThousandMalformedRequests) {
   SetLogLevel(LogLevel::kError);
   std::string heard;
-  Broker broker({.config_path = "", .notify = [&](absl::string_view text) { heard = text; }});
+  Broker broker({.config_path = "", .notify = [&](absl::string_view text) { heard = std::string(text); }});
   std::mt19937 random(6);
   const int before = OpenDescriptors();
   const std::string payloads[] = {"",
