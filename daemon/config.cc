@@ -327,6 +327,10 @@ absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view fil
 absl::StatusOr<Config> ReadConfig(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
+  return ReadOpenConfig(fd, path);
+}
+
+absl::StatusOr<Config> ReadOpenConfig(int fd, const std::string& path) {
   // One byte more than fits shows that it is too large.
   std::string text(kMaxConfigBytes + 1, '\0');
   size_t length = 0;

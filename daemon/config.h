@@ -101,6 +101,8 @@ absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view fil
                                    const Config& defaults = {});
 // kNotFound: no such file.
 absl::StatusOr<Config> ReadConfig(const std::string& path);
+// Of a descriptor, which is closed; `path` names it in errors.
+absl::StatusOr<Config> ReadOpenConfig(int fd, const std::string& path);
 
 // Settings by name, as the command line gave them. kInvalidArgument names the flag.
 using FlagValues = std::map<std::string, std::string>;

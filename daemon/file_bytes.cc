@@ -74,11 +74,11 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> FileBytes(int fd,
   return std::make_shared<FdBytes>(fd);
 }
 
-absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path) {
+absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path, uint64_t resolve) {
   open_how how{};
   // First only a handle, which opens nothing: a FIFO or a device is found out before it can act.
   how.flags = O_PATH | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve;
   const int handle = static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof(how)));
   if (handle < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   struct stat status;
@@ -86,7 +86,8 @@ absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path) {
     close(handle);
     return absl::FailedPreconditionError(absl::StrCat(path, " is not a regular file"));
   }
-  const int fd = open(absl::StrCat("/proc/self/fd/", handle).c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(absl::StrCat("/proc/self/fd/", handle).c_str(),
+                      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   const int error = errno;
   close(handle);
   if (fd < 0) return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", path));

@@ -17,8 +17,9 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> FileBytes(int fd, absl
 
 // Opens `path` below the folder descriptor `root` as if that were the root: symbolic links, also
 // absolute ones and "..", stay inside. Regular files only, so nothing is triggered or waited for.
-// kNotFound, kPermissionDenied, or what the system said. The result is a descriptor.
-absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path);
+// kNotFound, kPermissionDenied, or what the system said. The result is a descriptor. `resolve`:
+// more of openat2(2)'s RESOLVE_… flags.
+absl::StatusOr<int> OpenRegularInRoot(int root, const std::string& path, uint64_t resolve = 0);
 // The same below our own root.
 absl::StatusOr<int> OpenRegular(const std::string& path);
 

@@ -56,7 +56,11 @@ absl::StatusOr<int> LockHistory(const std::string& path) {
     return absl::ErrnoToStatus(
         errno, absl::StrCat("cannot make ", lock, " (--history names another file)"));
   }
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  // An engine whose broker was killed may take a moment to end.
+  for (int tries = 0; tries < 20; ++tries) {
+    if (tries != 0) absl::SleepFor(absl::Milliseconds(50));
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  }
   close(fd);
   return absl::AlreadyExistsError(absl::StrCat(
       "another lbrd writes ", path, "; name another file with --history, or use --no-history"));

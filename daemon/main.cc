@@ -1,12 +1,15 @@
 // lbrd: the daemon.
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -15,6 +18,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -24,10 +28,15 @@
 #include "daemon/audit.h"
 #include "daemon/authenticator.h"
 #include "daemon/authorization.h"
+#include "daemon/broker_client.h"
+#include "daemon/broker_kernel.h"
+#include "daemon/broker_loop.h"
 #include "daemon/config.h"
 #include "daemon/continuous_session.h"
 #include "daemon/cpu_budget.h"
 #include "daemon/descriptor_server.h"
+#include "daemon/engine_process.h"
+#include "daemon/engine_start.h"
 #include "daemon/flow_table.h"
 #include "daemon/health.h"
 #include "daemon/history.h"
@@ -40,6 +49,7 @@
 #include "daemon/profiler_service.h"
 #include "daemon/recording_kernel.h"
 #include "daemon/request_activity.h"
+#include "daemon/sandbox.h"
 #include "daemon/server.h"
 #include "daemon/session_table.h"
 #include "daemon/status_line.h"
@@ -65,6 +75,8 @@ struct Flags {
   bool verbose = false;
   bool replay = false;
   int ready_fd = -1;
+  int engine_channel = -1;  // it is an engine, and this leads to its broker
+  std::vector<std::string> arguments;
 };
 
 // Every event, every mapped binary and every client is a descriptor.
@@ -73,6 +85,17 @@ void RaiseDescriptorLimit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Rings are locked memory. False: some bound stays, which this process may not lift.
+bool RaiseLockLimit() {
+  const rlimit none{RLIM_INFINITY, RLIM_INFINITY};
+  if (setrlimit(RLIMIT_MEMLOCK, &none) == 0) return true;
+  rlimit limit;
+  if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return false;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_MEMLOCK, &limit);
+  return limit.rlim_cur == RLIM_INFINITY;
 }
 
 // Why there is none goes to *why_none, and to the log: sessions are worth having without one.
@@ -94,13 +117,26 @@ std::unique_ptr<History> OpenHistory(const Config& config, bool replay, pmu::Ker
   return nullptr;
 }
 
+std::string ConfigPath(const Flags& flags) {
+  return flags.config_path.empty() ? std::string(kDefaultConfigPath) : flags.config_path;
+}
+
+// An engine need not be able to read it: its broker is.
+absl::StatusOr<Config> ReadConfigFile(const std::string& path, BrokerClient* broker) {
+  if (broker == nullptr) return ReadConfig(path);
+  const BrokerClient::Reply reply = broker->Ask({.call = BrokerCall::kOpenConfig});
+  if (reply.fd >= 0) return ReadOpenConfig(reply.fd, path);
+  return absl::ErrnoToStatus(reply.error != 0 ? reply.error : EMFILE,
+                             absl::StrCat("cannot read ", path));
+}
+
 // The file, and the flags over it.
-absl::StatusOr<Config> LoadConfig(const Flags& flags) {
+absl::StatusOr<Config> LoadConfig(const Flags& flags, BrokerClient* broker = nullptr) {
   Config config;
   // A recording is read the same way wherever it is.
   if (!flags.replay) {
     const bool chosen = !flags.config_path.empty();
-    absl::StatusOr<Config> read = ReadConfig(chosen ? flags.config_path : kDefaultConfigPath);
+    absl::StatusOr<Config> read = ReadConfigFile(ConfigPath(flags), broker);
     if (read.ok()) {
       config = *std::move(read);
     } else if (chosen || !absl::IsNotFound(read.status())) {
@@ -133,8 +169,8 @@ void ApplyAtRunTime(const Config& config, SessionTable* sessions) {
   sessions->SetMaxSessions(config.max_sessions);
 }
 
-void Reload(const Flags& flags, Config* config, SessionTable* sessions) {
-  const absl::StatusOr<Config> wanted = LoadConfig(flags);
+void Reload(const Flags& flags, BrokerClient* broker, Config* config, SessionTable* sessions) {
+  const absl::StatusOr<Config> wanted = LoadConfig(flags, broker);
   if (!wanted.ok()) {
     LogLines(LogLevel::kError, wanted.status().message());
     Log(LogLevel::kError, "not reloaded: all settings stay as they were");
@@ -147,7 +183,7 @@ void Reload(const Flags& flags, Config* config, SessionTable* sessions) {
   for (const std::string& line : told) Log(LogLevel::kInfo, line);
 }
 
-// The daemon's sockets, opened by itself or by systemd, and what is served on each.
+// The daemon's sockets, opened by its broker, or by systemd.
 struct Servers {
   std::unique_ptr<Server> requests;
   std::unique_ptr<DescriptorServer> descriptors;  // not of a recording
@@ -163,49 +199,36 @@ struct Served {
   Audit* audit;
 };
 
+// A recording's one client has a socket that this process opens itself.
 absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, bool replay,
                               const Served& of) {
   Servers servers;
   absl::StatusOr<std::unique_ptr<Server>> requests =
-      given.requests >= 0
-          ? Server::Serve(given.requests, "", of.service, of.history, of.authenticator)
-          : Server::Listen(config.socket, replay ? kOwnerOnly : kEverybody, of.service, of.history,
-                           of.authenticator);
+      replay ? Server::Listen(config.socket, kOwnerOnly, of.service, of.history, of.authenticator)
+             : Server::Serve(given.requests, "", of.service, of.history, of.authenticator);
   if (!requests.ok()) return requests.status();
   servers.requests = *std::move(requests);
   if (replay) return servers;
-
-  if (given.descriptors >= 0 || given.requests < 0) {
+  if (given.descriptors >= 0) {
     absl::StatusOr<std::unique_ptr<DescriptorServer>> descriptors =
-        given.descriptors >= 0
-            ? DescriptorServer::Serve(given.descriptors, of.sessions, of.authenticator, of.audit)
-            : DescriptorServer::Listen(config.socket + ".fd", of.sessions, of.authenticator,
-                                       of.audit);
+        DescriptorServer::Serve(given.descriptors, of.sessions, of.authenticator, of.audit);
     if (!descriptors.ok()) return descriptors.status();
     servers.descriptors = *std::move(descriptors);
   }
-  // Who may read the figures is up to whoever opened that socket.
-  const auto page = [service = of.service] {
-    v1::DaemonStats stats;
-    service->DescribeDaemon({.role = Role::kAdmin}, &stats);
-    return MetricsText(stats);
-  };
   if (given.metrics >= 0) {
-    servers.metrics = MetricsServer::Serve(given.metrics, page);
-  } else if (!config.metrics.empty()) {
-    const absl::StatusOr<MetricsAddress> address = ParseMetricsAddress(config.metrics);
-    if (!address.ok()) return address.status();
-    absl::StatusOr<std::unique_ptr<MetricsServer>> metrics = MetricsServer::Listen(*address, page);
-    if (!metrics.ok()) return metrics.status();
-    servers.metrics = *std::move(metrics);
+    // Who may read the figures is up to whoever opened that socket.
+    servers.metrics = MetricsServer::Serve(given.metrics, [service = of.service] {
+      v1::DaemonStats stats;
+      service->DescribeDaemon({.role = Role::kAdmin}, &stats);
+      return MetricsText(stats);
+    });
   }
-  Log(LogLevel::kInfo, given.requests >= 0 ? std::string("listening on the sockets systemd opened")
-                                           : absl::StrCat("listening on ", config.socket));
   return servers;
 }
 
-MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* config,
-                      SessionTable* sessions, FlowTable* flows, RequestActivity* activity) {
+MainLoopDuties Duties(const Flags& flags, BrokerClient* broker, bool can_be_started_again,
+                      Config* config, SessionTable* sessions, FlowTable* flows,
+                      RequestActivity* activity) {
   return {.watchdog = flags.replay ? absl::InfiniteDuration() : WatchdogInterval(),
           .health =
               [sessions, health = Health()]() mutable {
@@ -235,7 +258,7 @@ MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* con
                         : absl::StrCat("CPU budget (max-cpu): shared events are sampled at 1/",
                                        slow_down, " of the rates asked for"));
               },
-          .reload = [&flags, config, sessions] { Reload(flags, config, sessions); },
+          .reload = [&flags, broker, config, sessions] { Reload(flags, broker, config, sessions); },
           // A session that has ended still has a profile to be asked for.
           .busy =
               [sessions, activity, begun = uint64_t{0}]() mutable {
@@ -253,33 +276,14 @@ MainLoopDuties Duties(const Flags& flags, bool can_be_started_again, Config* con
               }};
 }
 
-int Run(const Flags& flags) {
-  absl::StatusOr<Config> config = LoadConfig(flags);
+// With a broker, or (for a recording) with what rights this process has.
+int RunEngine(const Flags& flags, const EngineStart& start, BrokerClient* broker) {
+  absl::StatusOr<Config> config = LoadConfig(flags, broker);
   if (!config.ok()) {
     LogLines(LogLevel::kError, config.status().message());
     return 2;
   }
   SetLogLevel(config->log_level);
-  RaiseDescriptorLimit();
-  GivenSockets given;
-  if (flags.replay) {
-    // A private daemon dies with the client that started it, and is nobody's service.
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    unsetenv("NOTIFY_SOCKET");
-  } else {
-    std::string degraded;
-    if (absl::Status may = CheckPrivileges(HasCapability, &degraded); !may.ok()) {
-      Log(LogLevel::kError, may.message());
-      return 1;
-    }
-    if (!degraded.empty()) Log(LogLevel::kWarning, degraded);
-    absl::StatusOr<GivenSockets> taken = TakeGivenSockets();
-    if (!taken.ok()) {
-      Log(LogLevel::kError, taken.status().message());
-      return 1;
-    }
-    given = *taken;
-  }
   // Before any thread starts, so that none of them gets them instead.
   BlockMainLoopSignals();
   signal(SIGPIPE, SIG_IGN);
@@ -289,16 +293,26 @@ int Run(const Flags& flags) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   RequestActivity& activity = RequestActivity::Install();
 
-  const std::unique_ptr<pmu::LinuxKernel> own_kernel =
-      flags.replay ? std::make_unique<RecordingKernel>() : std::make_unique<pmu::LinuxKernel>();
+  std::unique_ptr<pmu::LinuxKernel> own_kernel;
+  std::unique_ptr<FileOpener> opener;
+  if (broker != nullptr) {
+    own_kernel = std::make_unique<BrokerKernel>(broker, start.hold_rings);
+    opener = std::make_unique<BrokerFileOpener>(broker);
+  } else {
+    own_kernel = std::make_unique<RecordingKernel>();
+    opener = std::make_unique<OwnFileOpener>();
+  }
   pmu::LinuxKernel& kernel = *own_kernel;
-  TargetFiles files;
+  TargetFiles files(opener.get());
   unwind::BinaryCache binaries(&files);
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   // Before the sessions, which give their contexts back when they end.
   TaskTable tasks(flags.replay ? kReplayContexts : config->max_contexts);
   Audit audit(!flags.replay);  // before the sessions, whose ends it tells of
-  Authenticator authenticator;
+  // Who an engine is says nothing of who runs the daemon.
+  Authenticator authenticator(broker == nullptr ? Authenticator::PolicyOfMachine()
+                                                : AdminPolicy{.daemon_uid = start.daemon_uid,
+                                                              .admin_group = start.admin_group});
   // Before the sessions too: what they find until their end goes there.
   std::string no_history;
   const std::unique_ptr<History> history = OpenHistory(*config, flags.replay, &kernel, &no_history);
@@ -318,7 +332,7 @@ int Run(const Flags& flags) {
     });
     service.set_continuous(&*continuous);
   }
-  absl::StatusOr<Servers> servers = Serve(*config, given, flags.replay,
+  absl::StatusOr<Servers> servers = Serve(*config, start.sockets, flags.replay,
                                           {.service = &service,
                                            .history = &history_service,
                                            .sessions = &sessions,
@@ -328,15 +342,21 @@ int Run(const Flags& flags) {
     Log(LogLevel::kError, servers.status().message());
     return 1;
   }
+  if (!flags.replay) {
+    Log(LogLevel::kInfo, start.sockets_given
+                             ? std::string("listening on the sockets systemd opened")
+                             : absl::StrCat("listening on ", config->socket));
+  }
   if (continuous.has_value()) continuous->Start();
-  if (flags.ready_fd >= 0) {
+  // Engines after the first have nobody who waits for them there.
+  if (flags.ready_fd >= 0 && start.restarts == 0) {
     const char ready = '\n';
     if (write(flags.ready_fd, &ready, 1) != 1) return 1;
     close(flags.ready_fd);
   }
 
-  const std::string why =
-      RunMainLoop(Duties(flags, given.requests >= 0, &*config, &sessions, &flows, &activity));
+  const std::string why = RunMainLoop(
+      Duties(flags, broker, start.sockets_given, &*config, &sessions, &flows, &activity));
   NotifySystemd("STOPPING=1\nSTATUS=stopping");
   if (!flags.replay) Log(LogLevel::kInfo, absl::StrCat("stopping: ", why));
   servers->metrics.reset();
@@ -347,12 +367,135 @@ int Run(const Flags& flags) {
   return 0;
 }
 
+int RunReplay(const Flags& flags) {
+  RaiseDescriptorLimit();
+  // A private daemon dies with the client that started it, and is nobody's service. It has no
+  // privileges beyond its client's: there is nothing to split.
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  unsetenv("NOTIFY_SOCKET");
+  return RunEngine(flags, {}, nullptr);
+}
+
+int RunAsEngine(const Flags& flags) {
+  prctl(PR_SET_NAME, "lbrd-engine");
+  const absl::StatusOr<EngineStart> start = ReceiveEngineStart(flags.engine_channel);
+  if (!start.ok()) {
+    Log(LogLevel::kError, start.status().message());
+    return 1;
+  }
+  if (absl::Status closed = EnterSandbox(); !closed.ok()) {
+    Log(LogLevel::kError, closed.message());
+    return 1;
+  }
+  fcntl(flags.engine_channel, F_SETFD, FD_CLOEXEC);
+  BrokerClient broker(flags.engine_channel);
+  SetNotifier([&broker](absl::string_view message) {
+    broker.Ask({.call = BrokerCall::kNotify, .payload = message});
+  });
+  SetExeReader([&broker](int32_t pid) {
+    return broker.Ask({.call = BrokerCall::kReadExe, .pid = pid}).payload;
+  });
+  return RunEngine(flags, *start, &broker);
+}
+
+// The sockets of a daemon that systemd gave none. Their paths go to *paths.
+absl::StatusOr<GivenSockets> OpenSockets(const Config& config, std::vector<std::string>* paths) {
+  GivenSockets sockets;
+  const absl::StatusOr<int> requests = ListenOnUnixSocket(config.socket, kEverybody);
+  if (!requests.ok()) return requests.status();
+  sockets.requests = *requests;
+  paths->push_back(config.socket);
+  const absl::StatusOr<int> descriptors = ListenOnUnixSocket(config.socket + ".fd", kEverybody);
+  if (!descriptors.ok()) return descriptors.status();
+  sockets.descriptors = *descriptors;
+  paths->push_back(config.socket + ".fd");
+  return sockets;
+}
+
+absl::Status OpenMetrics(const Config& config, GivenSockets* sockets,
+                         std::vector<std::string>* paths) {
+  if (sockets->metrics >= 0 || config.metrics.empty()) return absl::OkStatus();
+  const absl::StatusOr<MetricsAddress> address = ParseMetricsAddress(config.metrics);
+  if (!address.ok()) return address.status();
+  const absl::StatusOr<int> listener = ListenForMetrics(*address);
+  if (!listener.ok()) return listener.status();
+  sockets->metrics = *listener;
+  if (const auto* unix_address = std::get_if<UnixAddress>(&*address)) {
+    paths->push_back(unix_address->path);
+  }
+  return absl::OkStatus();
+}
+
+// What takes rights that the broker does not keep is done here, before it gives them up.
+absl::StatusOr<BrokerSetup> PrepareBroker(const Flags& flags, const Config& config,
+                                          std::vector<std::string>* paths) {
+  std::string degraded;
+  if (absl::Status may = CheckPrivileges(HasCapability, &degraded); !may.ok()) return may;
+  if (!degraded.empty()) Log(LogLevel::kWarning, degraded);
+  const absl::StatusOr<EngineUser> user = FindEngineUser();
+  if (!user.ok()) return user.status();
+  const AdminPolicy policy = Authenticator::PolicyOfMachine();
+  BrokerSetup setup{.user = *user,
+                    .arguments = flags.arguments,
+                    .start = {.daemon_uid = policy.daemon_uid, .admin_group = policy.admin_group},
+                    .config_path = ConfigPath(flags),
+                    .ready_fd = flags.ready_fd};
+  absl::StatusOr<GivenSockets> sockets = TakeGivenSockets();
+  if (!sockets.ok()) return sockets.status();
+  setup.start.sockets_given = sockets->requests >= 0;
+  if (!setup.start.sockets_given) {
+    const int metrics = sockets->metrics;
+    sockets = OpenSockets(config, paths);
+    if (!sockets.ok()) return sockets.status();
+    sockets->metrics = metrics;
+  }
+  if (absl::Status opened = OpenMetrics(config, &*sockets, paths); !opened.ok()) return opened;
+  setup.start.sockets = *sockets;
+  if (absl::Status given = GiveHistory(*user, config.history); !given.ok()) {
+    Log(LogLevel::kError, given.message());
+  }
+  RaiseDescriptorLimit();
+  setup.start.hold_rings = !RaiseLockLimit() && HasCapability(CAP_IPC_LOCK);
+  std::vector<int> others;
+  if (user->change) others = {CAP_SETUID, CAP_SETGID, CAP_KILL};
+  if (setup.start.hold_rings) others.push_back(CAP_IPC_LOCK);
+  if (absl::Status kept = KeepCapabilities(others); !kept.ok()) return kept;
+  Log(LogLevel::kDebug, absl::StrCat("the engine runs as ", user->name, " (uid ", user->uid, ")"));
+  return setup;
+}
+
+int RunAsBroker(const Flags& flags) {
+  const absl::StatusOr<Config> config = LoadConfig(flags);
+  if (!config.ok()) {
+    LogLines(LogLevel::kError, config.status().message());
+    return 2;
+  }
+  SetLogLevel(config->log_level);
+  signal(SIGPIPE, SIG_IGN);
+  std::vector<std::string> paths;
+  absl::StatusOr<BrokerSetup> setup = PrepareBroker(flags, *config, &paths);
+  int code = 1;
+  if (setup.ok()) {
+    code = RunBroker(*std::move(setup));
+  } else {
+    Log(LogLevel::kError, setup.status().message());
+  }
+  for (const std::string& path : paths) unlink(path.c_str());
+  return code;
+}
+
+int Run(const Flags& flags) {
+  if (flags.replay) return RunReplay(flags);
+  return flags.engine_channel >= 0 ? RunAsEngine(flags) : RunAsBroker(flags);
+}
+
 }  // namespace
 }  // namespace lbrd::daemon
 
 int main(int argc, char** argv) {
   using lbrd::daemon::Setting;
   lbrd::daemon::Flags flags;
+  flags.arguments.assign(argv, argv + argc);
   CLI::App app{
       "lbrd owns this machine's Last Branch Records and perf events and lends them out.\n"
       "It serves lbrctl on a UNIX socket until SIGTERM or Ctrl-C; SIGHUP reloads its\n"
@@ -391,6 +534,8 @@ int main(int argc, char** argv) {
   app.add_option("--ready-fd", flags.ready_fd,
                  "write a newline to this descriptor once the socket is served")
       ->type_name("FD");
+  // For lbrd itself: docs/design/privileges.md.
+  app.add_option("--engine", flags.engine_channel, "")->group("");
   app.add_flag_callback(
       "--no-history", [&flags] { flags.settings["history"] = ""; }, "the same as --history ''");
   app.add_flag_callback(

@@ -118,10 +118,13 @@ absl::StatusOr<int> Bound(const TcpAddress& tcp) {
 
 }  // namespace
 
+absl::StatusOr<int> ListenForMetrics(const MetricsAddress& address) {
+  return std::visit([](const auto& one) { return Bound(one); }, address);
+}
+
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Listen(
     const MetricsAddress& address, std::function<std::string()> page) {
-  const absl::StatusOr<int> listener =
-      std::visit([](const auto& one) { return Bound(one); }, address);
+  const absl::StatusOr<int> listener = ListenForMetrics(address);
   if (!listener.ok()) return listener.status();
   const auto* unix_address = std::get_if<UnixAddress>(&address);
   return std::unique_ptr<MetricsServer>(new MetricsServer(

@@ -16,11 +16,14 @@
 
 namespace lbrd::daemon {
 
+// A socket that listens at `address`. A UNIX socket is for its owner only (mode 0600), and replaces
+// what a dead daemon left behind.
+absl::StatusOr<int> ListenForMetrics(const MetricsAddress& address);
+
 class MetricsServer {
  public:
   static constexpr absl::Duration kPatience = absl::Seconds(2);
 
-  // A UNIX socket is for its owner only (mode 0600), and replaces what a dead daemon left behind.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Listen(const MetricsAddress& address,
                                                                std::function<std::string()> page);
   // Serves a socket that somebody else made, and who removes it. Owns `listener`.

@@ -27,4 +27,10 @@ absl::Status CheckPrivileges(const std::function<bool(int)>& has, std::string* d
 // Of this process.
 bool HasCapability(int number);
 
+// Those that the broker keeps of what the process has: the needed ones (or what contains them), and
+// `others`. All others are gone from this process and its children, for good.
+absl::Status KeepCapabilities(std::span<const int> others);
+// Whether this process has none, in effect or to be had back.
+bool HasNoCapability();
+
 }  // namespace lbrd::daemon

@@ -52,7 +52,20 @@ std::string CgroupOf(absl::string_view text) {
   return std::string(perf_event);
 }
 
+std::string ReadExe(int32_t pid) {
+  char exe[PATH_MAX];
+  const ssize_t length = readlink(absl::StrCat("/proc/", pid, "/exe").c_str(), exe, sizeof(exe));
+  return length > 0 ? std::string(exe, static_cast<size_t>(length)) : "";
+}
+
+std::function<std::string(int32_t)>& ExeReader() {
+  static std::function<std::string(int32_t)> reader = ReadExe;
+  return reader;
+}
+
 }  // namespace
+
+void SetExeReader(std::function<std::string(int32_t)> reader) { ExeReader() = std::move(reader); }
 
 std::optional<ProcessOrigin> ReadProcessOrigin(pmu::Kernel& kernel, int32_t pid) {
   if (pid == 0) return ProcessOrigin{.uid = 0, .owner = 0, .cgroup = "/", .exe = ""};
@@ -65,9 +78,7 @@ std::optional<ProcessOrigin> ReadProcessOrigin(pmu::Kernel& kernel, int32_t pid)
   if (status.ok()) ReadUsers(*status, &origin);
   const absl::StatusOr<std::string> cgroup = kernel.ReadFile(folder + "/cgroup", kMaxFileBytes);
   if (cgroup.ok()) origin.cgroup = CgroupOf(*cgroup);
-  char exe[PATH_MAX];
-  const ssize_t length = readlink((folder + "/exe").c_str(), exe, sizeof(exe));
-  if (length > 0) origin.exe.assign(exe, static_cast<size_t>(length));
+  origin.exe = ExeReader()(pid);
   if (pmu::StartTicksOf(kernel, pid, pid) != start) return std::nullopt;
   return origin;
 }

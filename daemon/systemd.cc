@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,13 @@ std::string BoundPath(int fd) {
   }
   return std::string(address.sun_path,
                      strnlen(address.sun_path, size - offsetof(sockaddr_un, sun_path)));
+}
+
+std::function<void(absl::string_view)>& Notifier() {
+  static std::function<void(absl::string_view)> notifier = [](absl::string_view message) {
+    sd_notify(0, std::string(message).c_str());
+  };
+  return notifier;
 }
 
 }  // namespace
@@ -66,7 +74,11 @@ absl::StatusOr<GivenSockets> TakeGivenSockets() {
   return given;
 }
 
-void NotifySystemd(absl::string_view message) { sd_notify(0, std::string(message).c_str()); }
+void SetNotifier(std::function<void(absl::string_view)> notifier) {
+  Notifier() = std::move(notifier);
+}
+
+void NotifySystemd(absl::string_view message) { Notifier()(message); }
 
 absl::Duration WatchdogInterval() {
   uint64_t microseconds = 0;

@@ -1,6 +1,5 @@
 #include "daemon/target_files.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,21 +14,6 @@
 namespace lbrd::daemon {
 namespace {
 
-// A file below a process's root, or below ours when the process is gone (pid < 0).
-absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenBelow(int32_t pid,
-                                                                    const std::string& path,
-                                                                    uint64_t* inode) {
-  const std::string root_path = pid < 0 ? "/" : absl::StrCat("/proc/", pid, "/root");
-  const int root = open(root_path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (root < 0) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
-  absl::StatusOr<int> fd = OpenRegularInRoot(root, path);
-  close(root);
-  if (!fd.ok()) return fd.status();
-  struct stat status;
-  *inode = fstat(*fd, &status) == 0 ? status.st_ino : 0;
-  return FileBytes(*fd, path);
-}
-
 // Only what is sure to be the mapped file is taken: the same build ID, or the same inode. (Not the
 // device: on overlay and btrfs file systems, mappings and stat(2) name different ones.)
 bool SameFile(const unwind::FileIdentity& file,
@@ -39,6 +23,17 @@ bool SameFile(const unwind::FileIdentity& file,
 }
 
 }  // namespace
+
+// A file below a process's root, or below ours when the process is gone (pid < 0).
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenBelow(
+    int32_t pid, const std::string& path, uint64_t* inode) {
+  const absl::StatusOr<int> fd = opener_.OpenBinary(pid, path);
+  if (absl::IsUnavailable(fd.status())) return absl::NotFoundError(fd.status().message());
+  if (!fd.ok()) return fd.status();
+  struct stat status;
+  *inode = fstat(*fd, &status) == 0 ? status.st_ino : 0;
+  return FileBytes(*fd, path);
+}
 
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::Open(
     int32_t pid, const unwind::FileIdentity& file) {
@@ -80,15 +75,14 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenPath(
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenPerfMap(
     int32_t pid, std::string* path) {
   const std::optional<ProcessFacts> process = ReadProcessFacts(pid);
-  *path = absl::StrCat("/tmp/perf-", process.has_value() ? process->namespaced_pid : pid, ".map");
-  constexpr int kFolder = O_PATH | O_DIRECTORY | O_CLOEXEC;
-  int root = open(absl::StrCat("/proc/", pid, "/root").c_str(), kFolder);
+  const int32_t number = process.has_value() ? process->namespaced_pid : pid;
+  *path = PerfMapPath(number);
+  absl::StatusOr<int> fd = opener_.OpenPerfMap(pid, number);
   // It is gone, or a zombie. If it was in a namespace of its own, its files went with it.
-  const bool ours = !process.has_value() || process->namespaced_pid == pid;
-  if (root < 0 && ours) root = open("/", kFolder);
-  if (root < 0) return absl::NotFoundError(absl::StrCat("process ", pid, " is gone"));
-  absl::StatusOr<int> fd = OpenRegularInRoot(root, *path);
-  close(root);
+  if (absl::IsUnavailable(fd.status())) {
+    fd = number == pid ? opener_.OpenPerfMap(-1, number)
+                       : absl::NotFoundError(fd.status().message());
+  }
   if (!fd.ok()) return fd.status();
   struct stat status;
   const bool known = fstat(*fd, &status) == 0;

@@ -3,12 +3,16 @@
 // Thread rules: thread-safe.
 #pragma once
 
+#include "daemon/file_opener.h"
 #include "unwind/file_source.h"
 
 namespace lbrd::daemon {
 
 class TargetFiles : public unwind::FileSource {
  public:
+  // With our own rights, or those of `opener`, which it borrows.
+  TargetFiles() : opener_(own_) {}
+  explicit TargetFiles(FileOpener* opener) : opener_(*opener) {}
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
       int32_t pid, const unwind::FileIdentity& file) override;
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(
@@ -22,6 +26,14 @@ class TargetFiles : public unwind::FileSource {
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPerfMap(int32_t pid,
                                                                         std::string* path) override;
   static constexpr int kFreshSeconds = 60;
+
+ private:
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenBelow(int32_t pid,
+                                                                      const std::string& path,
+                                                                      uint64_t* inode);
+
+  OwnFileOpener own_;
+  FileOpener& opener_;
 };
 
 }  // namespace lbrd::daemon

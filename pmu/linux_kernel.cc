@@ -95,6 +95,10 @@ uint64_t LinuxKernel::PageBytes() {
 absl::StatusOr<std::string> LinuxKernel::ReadFile(const std::string& path, uint64_t limit) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  return ReadAll(fd, path, limit);
+}
+
+absl::StatusOr<std::string> LinuxKernel::ReadAll(int fd, const std::string& path, uint64_t limit) {
   std::string text;
   size_t filled = 0;
   absl::Status status;

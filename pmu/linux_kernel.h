@@ -24,6 +24,10 @@ class LinuxKernel : public Kernel {
   uint64_t PageBytes() override;
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override;
+
+ protected:
+  // All that can be read from `fd`, as ReadFile() does; `path` is for errors. Closes it.
+  static absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t limit);
 };
 
 }  // namespace lbrd::pmu

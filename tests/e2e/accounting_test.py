@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, Session, main, require_root
+from lbrd_fixture import Daemon, Demo, Session, engine_of, main, require_root
 
 
 class Accounting(unittest.TestCase):
@@ -62,9 +62,9 @@ class Accounting(unittest.TestCase):
                                          "--stack", "dwarf", "--ring", "4K", "--stack-bytes", "1024",
                                          "-d", "3s", "-o", account)
             time.sleep(1)
-            daemon.process.send_signal(signal.SIGSTOP)
+            os.kill(engine_of(daemon.process), signal.SIGSTOP)
             time.sleep(1)
-            daemon.process.send_signal(signal.SIGCONT)
+            os.kill(engine_of(daemon.process), signal.SIGCONT)
             self.assertEqual(client.wait(timeout=60), 0)
             session = Session(json.loads(account.read_text()))
         self.assert_adds_up(session)

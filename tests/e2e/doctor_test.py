@@ -6,7 +6,7 @@ import pathlib
 import re
 import unittest
 
-from lbrd_fixture import Daemon, LBRCTL, main, require_root, run
+from lbrd_fixture import Daemon, LBRCTL, children, engine_of, main, require_root, run
 
 HAS_PMU = any(pathlib.Path("/sys/bus/event_source/devices", name).exists()
               for name in ("cpu", "cpu_core"))
@@ -50,12 +50,11 @@ class Doctor(unittest.TestCase):
             self.assertRegex(paragraph, r"^(All s|S)essions .*get user stacks from")
             self.assertEqual(done.stderr, "")
             # Nothing is left open, and no child.
-            fds = pathlib.Path(f"/proc/{daemon.process.pid}/fd")
+            engine = engine_of(daemon.process)
+            fds = pathlib.Path(f"/proc/{engine}/fd")
             left = [os.readlink(fd) for fd in fds.iterdir()]
             self.assertEqual([name for name in left if "perf_event" in name], [])
-            children = pathlib.Path(
-                f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text()
-            self.assertEqual(children, "")
+            self.assertEqual(children(engine), [])
 
     @unittest.skipIf(HAS_PMU, "this machine has a hardware PMU")
     def test_names_the_kernels_refusal_of_lbr(self):

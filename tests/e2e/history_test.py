@@ -48,6 +48,7 @@ class HistoryDaemon(Daemon):
 class History(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-history-"))
+        os.chmod(self.folder, 0o755)  # the engine is another user
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
     def test_the_past_can_be_asked_about(self):

@@ -66,6 +66,8 @@ class Daemon:
         self.args = [str(arg) for arg in args] + ([] if history else ["--no-history"])
         self.env = {**os.environ, **(env or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
+        # The engine is another user.
+        os.chmod(self.folder, 0o755)
         self.socket = self.folder / "lbrd.sock"
 
     def __enter__(self):
@@ -117,15 +119,26 @@ class Daemon:
         return samples, Session(json.loads(account.read_text()))
 
 
+def children(pid):
+    return [int(child) for child in
+            pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def engine_of(process):
+    """The pid of a daemon's engine, which does its work: its process is the broker."""
+    return wait_for(lambda: children(process.pid))[0]
+
+
 def kernel_events(process):
-    """How many perf events it has open."""
-    folder = f"/proc/{process.pid}/fd"
+    """How many perf events it and its children have open."""
     count = 0
-    for entry in os.listdir(folder):
-        try:
-            count += os.readlink(f"{folder}/{entry}") == "anon_inode:[perf_event]"
-        except OSError:
-            pass  # closed meanwhile
+    for pid in [process.pid, *children(process.pid)]:
+        folder = f"/proc/{pid}/fd"
+        for entry in os.listdir(folder):
+            try:
+                count += os.readlink(f"{folder}/{entry}") == "anon_inode:[perf_event]"
+            except OSError:
+                pass  # closed meanwhile
     return count
 
 

@@ -33,7 +33,7 @@ class Readme(unittest.TestCase):
             self.assertIn(own, known)
             known.remove(own)
         with (tempfile.TemporaryDirectory() as folder,
-              Daemon(args=["--history", f"{folder}/history.db", "--history-bucket", "1s"],
+              Daemon(args=["--history", f"{folder}/history/history.db", "--history-bucket", "1s"],
                      history=True) as daemon,
               Demo() as demo):
             environment = dict(os.environ, LBRD_SOCKET=str(daemon.socket))
