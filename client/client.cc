@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -23,6 +24,17 @@ constexpr absl::Duration kResumePause = absl::Milliseconds(50);
 
 absl::Status ToAbsl(const grpc::Status& status) {
   // gRPC's and absl's codes are the same numbers.
+  // gRPC's own words for what happens when lbrd ends, or dies, in the middle of a call.
+  for (const char* broken :
+       {"Socket closed", "Connection reset", "Stream removed", "Broken pipe"}) {
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE ||
+        !absl::StrContains(status.error_message(), broken)) {
+      continue;
+    }
+    return absl::UnavailableError(
+        absl::StrCat("the connection to lbrd broke (", status.error_message(),
+                     "): it has ended, or died and started again; its log says which"));
+  }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 

@@ -134,7 +134,9 @@ class BrokerLoop {
     if (engine_.channel >= 0) close(std::exchange(engine_.channel, -1));
     broker_.Forget();
     const bool by_itself = WIFEXITED(status);
-    const int code = by_itself ? WEXITSTATUS(status) : 1;
+    // Asked to end before it listened for it, it ends all the same.
+    const bool as_asked = stopping_ && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+    const int code = by_itself ? WEXITSTATUS(status) : as_asked ? 0 : 1;
     if (stopping_ || (by_itself && code == 0) || !was_ready_) {
       if (!by_itself && !stopping_) {
         Log(LogLevel::kError,

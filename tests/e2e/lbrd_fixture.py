@@ -66,8 +66,6 @@ class Daemon:
         self.args = [str(arg) for arg in args] + ([] if history else ["--no-history"])
         self.env = {**os.environ, **(env or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-test-"))
-        # The engine is another user.
-        os.chmod(self.folder, 0o755)
         self.socket = self.folder / "lbrd.sock"
 
     def __enter__(self):

@@ -32,8 +32,11 @@ class Readme(unittest.TestCase):
                     "systemctl enable --now lbrd.socket"):
             self.assertIn(own, known)
             known.remove(own)
-        with (tempfile.TemporaryDirectory() as folder,
-              Daemon(args=["--history", f"{folder}/history/history.db", "--history-bucket", "1s"],
+        # Not tempfile's, which is closed to the engine's user.
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        os.chmod(folder, 0o755)
+        with (Daemon(args=["--history", f"{folder}/history/history.db", "--history-bucket", "1s"],
                      history=True) as daemon,
               Demo() as demo):
             environment = dict(os.environ, LBRD_SOCKET=str(daemon.socket))

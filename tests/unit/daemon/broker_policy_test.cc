@@ -30,9 +30,9 @@ TEST(BrokerPolicyTest, AllThatLbrdBuildsIsGranted) {
   for (const pmu::StackSource source :
        {pmu::StackSource::kLbr, pmu::StackSource::kKernelDeferred, pmu::StackSource::kDwarf,
         pmu::StackSource::kFramePointer}) {
-    perf_event_attr attr = pmu::BuildSamplingAttr(
-        {.name = "cycles", .type = PERF_TYPE_HARDWARE}, {.frequency_hz = 99},
-        {.source = source, .precise_ip = 2});
+    perf_event_attr attr =
+        pmu::BuildSamplingAttr({.name = "cycles", .type = PERF_TYPE_HARDWARE}, {.frequency_hz = 99},
+                               {.source = source, .precise_ip = 2});
     attr.inherit = 1;
     attr.enable_on_exec = 1;
     attr.watermark = 1;

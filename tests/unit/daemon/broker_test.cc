@@ -161,7 +161,8 @@ TEST_F(BrokerTest, OpensEventsByTheKernelsErrors) {
 TEST(BrokerHostileTest, TenThousandMalformedRequests) {
   SetLogLevel(LogLevel::kError);
   std::string heard;
-  Broker broker({.config_path = "", .notify = [&](absl::string_view text) { heard = std::string(text); }});
+  Broker broker(
+      {.config_path = "", .notify = [&](absl::string_view text) { heard = std::string(text); }});
   std::mt19937 random(6);
   const int before = OpenDescriptors();
   const std::string payloads[] = {"",
@@ -204,10 +205,11 @@ TEST(BrokerHostileTest, ManyDescriptorsAtOnceAreClosed) {
   int ends[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
   Broker broker({.config_path = "", .notify = [](absl::string_view) {}});
+  const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
   const int before = OpenDescriptors();
   for (int round = 0; round < 100; ++round) {
     int many[8];
-    std::fill(std::begin(many), std::end(many), ends[1]);
+    std::fill(std::begin(many), std::end(many), file);
     char text[] = "no request";
     iovec data{text, sizeof(text)};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(many))] = {};
@@ -227,6 +229,7 @@ TEST(BrokerHostileTest, ManyDescriptorsAtOnceAreClosed) {
     EXPECT_GT(recv(ends[1], answer, sizeof(answer), 0), 0);
   }
   EXPECT_EQ(OpenDescriptors(), before);
+  close(file);
   close(ends[1]);
   EXPECT_FALSE(broker.Serve(ends[0]));
   close(ends[0]);
