@@ -44,6 +44,7 @@ void Worker::Run() {
     if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
     DeliverBatch();
     if (batch->departure() != nullptr) Depart(*batch->departure());
+    if (!batch->kept().empty()) queue_.GiveBack(*std::move(batch));
     steps_.fetch_add(1, std::memory_order_relaxed);
   }
   FinishPending(deferred_.Expire(UINT64_MAX), {}, /*answered=*/false);

@@ -146,6 +146,35 @@ TEST_F(PipelineTest, DeliversEverySampleOfEveryProcess) {
   EXPECT_EQ(workers.size(), 4u);
 }
 
+TEST_F(PipelineTest, LargeSamplesAreReadWhereTheirSourceKeepsThem) {
+  constexpr uint64_t kSamples = 5000;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  source->KeepRecords();
+  for (uint64_t time = 1; time <= kSamples; ++time) {
+    const size_t depth = time % 5 == 0 ? 3 : 120 + time % 7;
+    source->Add(pmu::Wire({.pid = 100,
+                           .tid = 100,
+                           .time = time,
+                           .chain = {static_cast<uint64_t>(PERF_CONTEXT_USER)}}));
+    pmu::WireSample large{.pid = 100, .tid = 100, .time = time};
+    large.chain.assign(depth, 0x1000 * time);
+    large.chain[0] = static_cast<uint64_t>(PERF_CONTEXT_USER);
+    source->Add(pmu::Wire(large));
+  }
+  Make(std::move(source), {.workers = 1, .queue_bytes = 1});
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(source_->kept(), kSamples * 4 / 5) << "small ones are copied";
+  EXPECT_GT(source_->let_go(), source_->kept() / 4) << "all but what is under way";
+  const std::vector<Sample> samples = sink_.samples();
+  ASSERT_EQ(samples.size(), 2 * kSamples);
+  for (uint64_t time = 1; time <= kSamples; ++time) {
+    const StackInfo& stack = *samples[2 * time - 1].stack;
+    ASSERT_EQ(samples[2 * time - 1].time_ns, time);
+    ASSERT_EQ(stack.frames.size(), (time % 5 == 0 ? 3 : 120 + time % 7) - 1);
+    for (const auto& frame : stack.frames) ASSERT_EQ(frame->ip, 0x1000 * time);
+  }
+}
+
 TEST_F(PipelineTest, APatientSourceWaitsForASlowSink) {
   auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
   for (uint64_t time = 1; time <= 20000; ++time) source->Add(SampleOf(100, time));
