@@ -21,6 +21,7 @@
 #include "absl/synchronization/mutex.h"
 #include "daemon/sample_share.h"
 #include "pmu/record_source.h"
+#include "unwind/resolved_stack.h"
 
 namespace lbrd::daemon {
 
@@ -40,6 +41,8 @@ class RecordBatch {
               std::span<const SampleShare> shares = {});
   // A record that its source keeps.
   void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept);
+  // Stacks of its samples that were resolved ahead (ResolveAhead), in the samples' order.
+  std::vector<unwind::ResolvedStack>* resolved() { return &resolved_; }
   // What the source is to let go when the batch is done with.
   const std::vector<pmu::KeptRecord>& kept() const { return kept_; }
   size_t bytes() const {
@@ -63,6 +66,7 @@ class RecordBatch {
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
   std::vector<SampleShare> shares_;
+  std::vector<unwind::ResolvedStack> resolved_;
   std::vector<pmu::KeptRecord> kept_;
   size_t kept_bytes_ = 0;  // of the records
   std::shared_ptr<Departure> departure_;
