@@ -103,6 +103,7 @@ std::optional<UnwindRule> SingleRules::Find(uint64_t address) {
   }
   // Between two functions: nothing is unwound by a neighbour's rule.
   if (address >= fde->end) return UnwindRule();
+  look_ups_ += fde->instructions.size() / kBytesOfOneLookUp;
   const CfiRow* row = program_.Find(section_, *known->cie, known->initial, *fde, address);
   if (row == nullptr) return UnwindRule{.kind = UnwindRule::kUnsupported};
   return UnwindRulesBuilder::CompactRuleOf(*known->cie, *row);

@@ -2,9 +2,9 @@
 // (.eh_frame_hdr).
 //
 // To compile all of a large binary costs tens of milliseconds, which a process that is sampled some
-// hundred times is not worth. A single rule costs a fifth of a microsecond. So rules are first taken one
-// by one, until as much has been spent on them as the table would cost; whoever then makes the
-// table has at most paid twice.
+// hundred times is not worth. A single rule costs a fifth of a microsecond. So rules are first
+// taken one by one, until as much has been spent on them as the table would cost; whoever then
+// makes the table has at most paid twice.
 //
 // Only answers that the table would give as well: where a rule needs more room than UnwindRule has,
 // or .debug_frame might know more, the table is to be asked. What a wrong search table can do is
@@ -39,6 +39,9 @@ class SingleRules {
   static constexpr size_t kMaxCies = 256;
   // Bytes of .eh_frame that are compiled to a table in the time of one look-up.
   static constexpr size_t kBytesPerLookUp = 8;
+  // A function with so many bytes of instructions counts as one look-up more, so that all look-ups
+  // together are linear in the section, whoever wrote it.
+  static constexpr size_t kBytesOfOneLookUp = 64;
 
   // nullptr: not for this binary.
   static std::unique_ptr<SingleRules> Open(const ElfFile& elf);
