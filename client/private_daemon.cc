@@ -69,8 +69,8 @@ class SocketFolder {
   std::string path_;
 };
 
-void End(pid_t pid) {
-  kill(pid, SIGTERM);
+void End(pid_t pid, int how = SIGTERM) {
+  kill(pid, how);
   while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
@@ -124,9 +124,9 @@ PrivateDaemon::PrivateDaemon(PrivateDaemon&& other) noexcept
 
 PrivateDaemon::~PrivateDaemon() {
   if (pid_ <= 0) return;
-  // The daemon's orderly end waits for its connections, and this one is never used again.
   client_.reset();
-  End(pid_);
+  // It has nothing to finish or to save, and to take down what it has built takes time.
+  End(pid_, SIGKILL);
 }
 
 }  // namespace lbrd::client

@@ -13,6 +13,10 @@ namespace lbrd::daemon {
 namespace {
 
 constexpr size_t kBatchBytes = size_t{256} << 10;
+// Records of at least so many bytes are not copied where the source can keep them.
+constexpr size_t kWorthKeeping = 1024;
+// Records that are resolved and wait to be named.
+constexpr size_t kAheadBytes = size_t{8} << 20;
 // A quiet ring never reaches its watermark; this is how late its samples may be seen.
 constexpr absl::Duration kMaxWait = absl::Milliseconds(100);
 // Records between two looks at the clock and the stop flag.
@@ -30,9 +34,12 @@ Pipeline::Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<Worker
       events_(std::move(events)),
       options_(options),
       router_(options.workers) {
+  // Whoever waits for all of it waits for its slowest thread. (A gate's shares are the worker's.)
+  const bool ahead = source_->patient() && options_.gate == nullptr;
+  const size_t ahead_bytes = ahead ? std::min(options_.queue_bytes, kAheadBytes) : 0;
   for (size_t i = 0; i < options_.workers; ++i) {
     workers_.push_back(std::make_unique<Worker>(&events_, binaries, kernel, kernel_symbols_missing,
-                                                sink, options_.tasks));
+                                                sink, options_.tasks, ahead_bytes));
   }
   batches_.resize(options_.workers);
   queued_bytes_.resize(options_.workers);
@@ -168,6 +175,14 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
       }
     }
   }
+  if (event != kMadeHere && options_.gate == nullptr && header->size >= kWorthKeeping &&
+      header->type == PERF_RECORD_SAMPLE) {
+    if (const std::optional<pmu::KeptRecord> kept = source_->Keep(); kept.has_value()) {
+      batches_[worker].AppendKept(header, event, *kept);
+      if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
+      return;
+    }
+  }
   const bool shared = header->type == PERF_RECORD_SAMPLE;
   batches_[worker].Append(
       header, event,
@@ -189,6 +204,13 @@ void Pipeline::Flush(size_t worker) {
   if (source_->patient()) queue.WaitForRoom(options_.queue_bytes);
   queue.Push(std::exchange(batches_[worker], {}));
   queued_bytes_[worker] = queue.bytes();
+  LetGo(worker);
+}
+
+void Pipeline::LetGo(size_t worker) {
+  for (const RecordBatch& batch : workers_[worker]->queue().TakeBack()) {
+    for (const pmu::KeptRecord& kept : batch.kept()) source_->LetGo(kept);
+  }
 }
 
 std::vector<Progress> Pipeline::progress() const {

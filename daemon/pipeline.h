@@ -5,7 +5,8 @@
 //
 // The reader never waits for a worker on a live source: a full queue costs its samples, counted;
 // mappings and names are kept on up to twice the bound, since losing them would spoil every later
-// sample. On a patient source (a recording) the reader waits instead, and nothing is dropped.
+// sample. On a patient source (a recording) the reader waits instead, and nothing is dropped; what
+// is large in a recording is not copied, but read by the worker where the source has it.
 //
 // Thread rules: Start() and Join() by the owner; the rest from any thread.
 #pragma once
@@ -77,6 +78,8 @@ class Pipeline {
   void Route(const perf_event_header* header, uint32_t event, int32_t pid);
   void Append(size_t worker, const perf_event_header* header, uint32_t event);
   void Flush(size_t worker);
+  // Lets go what the worker is done with.
+  void LetGo(size_t worker);
   bool ShouldStop() const;
 
   const std::unique_ptr<pmu::RecordSource> source_;

@@ -13,8 +13,8 @@ constexpr size_t kBatchWords = (size_t{320} << 10) / 8;
 
 void RecordBatch::Append(const perf_event_header* header, uint32_t event,
                          std::span<const SampleShare> shares) {
-  // Growing by doubling would copy large samples again and again.
-  if (words_.capacity() == 0) words_.reserve(kBatchWords);
+  // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
+  if (words_.capacity() == 0 && kept_.empty()) words_.reserve(kBatchWords);
   const size_t word = words_.size();
   if (header->size % 8 == 0) {
     const auto* words = reinterpret_cast<const uint64_t*>(header);
@@ -28,6 +28,14 @@ void RecordBatch::Append(const perf_event_header* header, uint32_t event,
                     .share_count = static_cast<uint32_t>(shares.size()),
                     .first_share = shares_.size()});
   shares_.insert(shares_.end(), shares.begin(), shares.end());
+}
+
+void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
+                             const pmu::KeptRecord& kept) {
+  items_.push_back({.word = words_.size(), .event = event, .kept = 1});
+  words_.push_back(reinterpret_cast<uintptr_t>(header));
+  kept_.push_back(kept);
+  kept_bytes_ += header->size;
 }
 
 void RecordQueue::Push(RecordBatch batch) {
@@ -55,6 +63,16 @@ std::optional<RecordBatch> RecordQueue::Pop() {
   batches_.pop_front();
   bytes_ -= batch.bytes();
   return batch;
+}
+
+void RecordQueue::GiveBack(RecordBatch batch) {
+  absl::MutexLock lock(&mutex_);
+  given_back_.push_back(std::move(batch));
+}
+
+std::vector<RecordBatch> RecordQueue::TakeBack() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(given_back_, {});
 }
 
 void RecordQueue::Close() {

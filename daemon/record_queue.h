@@ -1,7 +1,9 @@
 // The crossing from the reader to a worker: raw records in batches, bounded in bytes.
 //
 // The reader copies a record once, out of the ring, into the batch it is filling; a batch crosses
-// when it is full or the reader has nothing left to read.
+// when it is full or the reader has nothing left to read. Of a source that keeps records the batch
+// only says where they are; the worker gives such a batch back when it is done with it, so that
+// what is kept can be let go.
 //
 // Thread rules: one pusher, one popper.
 #pragma once
@@ -19,6 +21,7 @@
 #include "absl/synchronization/mutex.h"
 #include "daemon/sample_share.h"
 #include "pmu/record_source.h"
+#include "unwind/resolved_stack.h"
 
 namespace lbrd::daemon {
 
@@ -28,15 +31,23 @@ inline constexpr uint32_t kMadeHere = pmu::kMadeRecord;
 class RecordBatch {
  public:
   struct Item {
-    size_t word;  // where the record begins in words
+    size_t word;  // where in words the record begins, or what says where it is kept
     uint32_t event;
-    uint32_t share_count = 0;
+    uint32_t kept : 1 = 0;
+    uint32_t share_count : 31 = 0;
     size_t first_share = 0;
   };
   void Append(const perf_event_header* header, uint32_t event,
               std::span<const SampleShare> shares = {});
+  // A record that its source keeps.
+  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept);
+  // Stacks of its samples that were resolved ahead (ResolveAhead), in the samples' order.
+  std::vector<unwind::ResolvedStack>* resolved() { return &resolved_; }
+  // What the source is to let go when the batch is done with.
+  const std::vector<pmu::KeptRecord>& kept() const { return kept_; }
   size_t bytes() const {
-    return words_.size() * 8 + items_.size() * sizeof(Item) + shares_.size() * sizeof(SampleShare);
+    return kept_bytes_ + words_.size() * 8 + items_.size() * sizeof(Item) +
+           shares_.size() * sizeof(SampleShare);
   }
   bool empty() const { return items_.empty() && departure_ == nullptr; }
   // Who leaves after the batch's records.
@@ -44,6 +55,7 @@ class RecordBatch {
   Departure* departure() const { return departure_.get(); }
   const std::vector<Item>& items() const { return items_; }
   const perf_event_header* record(const Item& item) const {
+    if (item.kept != 0) return reinterpret_cast<const perf_event_header*>(words_[item.word]);
     return reinterpret_cast<const perf_event_header*>(words_.data() + item.word);
   }
   std::span<const SampleShare> shares(const Item& item) const {
@@ -54,6 +66,9 @@ class RecordBatch {
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
   std::vector<SampleShare> shares_;
+  std::vector<unwind::ResolvedStack> resolved_;
+  std::vector<pmu::KeptRecord> kept_;
+  size_t kept_bytes_ = 0;  // of the records
   std::shared_ptr<Departure> departure_;
 };
 
@@ -65,12 +80,16 @@ class RecordQueue {
   void WaitForRoom(size_t bytes);
   // Blocks for a batch; nullopt: closed and empty.
   std::optional<RecordBatch> Pop();
+  // By the popper, who is done with a batch that has kept records; by the pusher, who gets it back.
+  void GiveBack(RecordBatch batch);
+  std::vector<RecordBatch> TakeBack();
   void Close();
   size_t bytes() const;
 
  private:
   mutable absl::Mutex mutex_;
   std::deque<RecordBatch> batches_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RecordBatch> given_back_ ABSL_GUARDED_BY(mutex_);
   size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

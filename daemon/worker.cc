@@ -1,13 +1,15 @@
 #include "daemon/worker.h"
 
+#include <pthread.h>
+
 #include <algorithm>
+#include <thread>
 #include <utility>
 #include <variant>
 
 namespace lbrd::daemon {
 namespace {
 
-constexpr pmu::RecordFormat kMadeHereFormat{};
 // Samples that are handed on together.
 constexpr size_t kDeliverSamples = 256;
 
@@ -27,25 +29,47 @@ class HistoryOfSample : public unwind::TaskHistory {
 
 Worker::Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
                const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
-               SampleSink* sink, SessionTasks* tasks)
+               SampleSink* sink, SessionTasks* tasks, size_t ahead_bytes)
     : events_(*events),
       sink_(sink),
       tasks_(tasks),
+      ahead_bytes_(ahead_bytes),
+      ahead_(ahead_bytes != 0 ? std::make_unique<ResolveAhead>(events, binaries) : nullptr),
       processes_(binaries),
       resolver_(binaries->rule_tables()),
       intern_(kernel, kernel_symbols_missing) {}
 
-void Worker::Run() {
+void Worker::RunAhead() {
   while (std::optional<RecordBatch> batch = queue_.Pop()) {
+    ahead_->Resolve(&*batch);
+    resolved_.WaitForRoom(ahead_bytes_);
+    resolved_.Push(*std::move(batch));
+  }
+  resolved_.Close();
+}
+
+void Worker::Run() {
+  std::thread ahead;
+  if (ahead_ != nullptr) {
+    ahead = std::thread([this] {
+      pthread_setname_np(pthread_self(), "lbrd-unwind");
+      RunAhead();
+    });
+  }
+  RecordQueue& from = ahead_ != nullptr ? resolved_ : queue_;
+  while (std::optional<RecordBatch> batch = from.Pop()) {
     steps_.fetch_add(1, std::memory_order_relaxed);
+    ready_ = *batch->resolved();
     for (const RecordBatch::Item& item : batch->items()) {
       HandleRecord(batch->record(item), item.event, batch->shares(item));
     }
     if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
     DeliverBatch();
     if (batch->departure() != nullptr) Depart(*batch->departure());
+    if (!batch->kept().empty()) queue_.GiveBack(*std::move(batch));
     steps_.fetch_add(1, std::memory_order_relaxed);
   }
+  if (ahead.joinable()) ahead.join();
   FinishPending(deferred_.Expire(UINT64_MAX), {}, /*answered=*/false);
   DeliverBatch();
 }
@@ -57,8 +81,7 @@ Progress Worker::progress() const {
 
 void Worker::HandleRecord(const perf_event_header* header, uint32_t event,
                           std::span<const SampleShare> shares) {
-  const absl::StatusOr<pmu::Record> decoded =
-      pmu::DecodeRecord(header, event == kMadeHere ? kMadeHereFormat : events_[event].format);
+  const absl::StatusOr<pmu::Record> decoded = pmu::DecodeRecord(header, FormatOf(events_, event));
   if (!decoded.ok()) {
     if (header->type == PERF_RECORD_SAMPLE) ++undecodable_samples_;
     for (const SampleShare& share : shares) {
@@ -98,6 +121,7 @@ bool Worker::TakeShares(std::span<const SampleShare> shares, const unwind::Proce
 void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
                           std::span<const SampleShare> shares) {
   const WorkerEvent& how = events_[event];
+  unwind::ResolvedStack* const ready = TakeReady(record, how);
   now_ns_ = std::max(now_ns_, record.who.time);
   if (tasks_ != nullptr) tasks_->Apply(record);
   const unwind::Process& process = processes_.Get(record.who.pid);
@@ -112,12 +136,7 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
   current_.branches = how.branches ? intern_.InternBranches(record.branch_stack.branches, process,
                                                             record.who.time, how.monotonic)
                                    : nullptr;
-  if (tasks_ != nullptr) {
-    HistoryOfSample history(tasks_, record.who);
-    resolver_.Resolve(record, how.resolve, process, &current_.stack, &history);
-  } else {
-    resolver_.Resolve(record, how.resolve, process, &current_.stack);
-  }
+  ResolveSample(record, how, process, ready);
   if (current_.stack.deferred) {
     const std::vector<uint64_t>* user = deferred_.LastAnswer(current_.tid, current_.stack.cookie);
     if (user == nullptr) {
@@ -130,6 +149,25 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
     resolver_.CompleteDeferred(*user, process, &current_.stack);
   }
   Finish(current_, process);
+}
+
+unwind::ResolvedStack* Worker::TakeReady(const pmu::SampleRecord& record, const WorkerEvent& how) {
+  if (ahead_ == nullptr || !ResolveAhead::Resolves(record, how)) return nullptr;
+  unwind::ResolvedStack* const ready = &ready_.front();
+  ready_ = ready_.subspan(1);
+  return ready;
+}
+
+void Worker::ResolveSample(const pmu::SampleRecord& record, const WorkerEvent& how,
+                           const unwind::Process& process, unwind::ResolvedStack* ready) {
+  if (ready != nullptr) {
+    std::swap(current_.stack, *ready);
+  } else if (tasks_ != nullptr) {
+    HistoryOfSample history(tasks_, record.who);
+    resolver_.Resolve(record, how.resolve, process, &current_.stack, &history);
+  } else {
+    resolver_.Resolve(record, how.resolve, process, &current_.stack);
+  }
 }
 
 void Worker::HandleAnswer(const pmu::CallchainDeferredRecord& record) {

@@ -6,7 +6,9 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,32 +17,27 @@
 #include "daemon/deferred_samples.h"
 #include "daemon/progress.h"
 #include "daemon/record_queue.h"
+#include "daemon/resolve_ahead.h"
 #include "daemon/sample.h"
 #include "daemon/sample_share.h"
 #include "daemon/session_tasks.h"
 #include "daemon/stack_intern.h"
+#include "daemon/worker_event.h"
 #include "pmu/record_source.h"
 #include "unwind/process_table.h"
 #include "unwind/stack_resolver.h"
 
 namespace lbrd::daemon {
 
-// How an event's samples are read; index as in RecordSource::events().
-struct WorkerEvent {
-  pmu::RecordFormat format;
-  unwind::ResolveOptions resolve;
-  bool branches = false;      // the branch stack is a history: it goes with the sample
-  uint64_t fixed_period = 0;  // the weight of samples that carry no period; 0: 1
-  bool monotonic = true;      // times are of CLOCK_MONOTONIC
-};
-
 class Worker {
  public:
   // Borrows everything. `sink`: gets every sample; nullptr: those who have a share in it get it.
-  // `tasks`: nullptr where nobody keeps contexts.
+  // `tasks`: nullptr where nobody keeps contexts. `ahead_bytes`: samples are resolved by a thread
+  // of their own (ResolveAhead), so many bytes of records before this one names them; 0: by this
+  // one.
   Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
          const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
-         SampleSink* sink, SessionTasks* tasks = nullptr);
+         SampleSink* sink, SessionTasks* tasks = nullptr, size_t ahead_bytes = 0);
 
   RecordQueue& queue() { return queue_; }
   // Works until the queue is closed and empty.
@@ -55,10 +52,17 @@ class Worker {
   }
 
  private:
+  // Takes batches from queue_ to resolved_ until the former is closed and empty.
+  void RunAhead();
   void HandleRecord(const perf_event_header* header, uint32_t event,
                     std::span<const SampleShare> shares);
   void HandleSample(const pmu::SampleRecord& record, uint32_t event,
                     std::span<const SampleShare> shares);
+  // What was resolved ahead of the sample; nullptr: it was not.
+  unwind::ResolvedStack* TakeReady(const pmu::SampleRecord& record, const WorkerEvent& how);
+  // Makes the sample's stack current_'s.
+  void ResolveSample(const pmu::SampleRecord& record, const WorkerEvent& how,
+                     const unwind::Process& process, unwind::ResolvedStack* ready);
   // Whether somebody still wants the current sample.
   bool TakeShares(std::span<const SampleShare> shares, const unwind::Process& process);
   void HandleAnswer(const pmu::CallchainDeferredRecord& record);
@@ -72,6 +76,11 @@ class Worker {
   SampleSink* const sink_;
   SessionTasks* const tasks_;
   RecordQueue queue_;
+  const size_t ahead_bytes_;
+  const std::unique_ptr<ResolveAhead> ahead_;  // null: this thread resolves
+  RecordQueue resolved_;                       // what it has done
+  // Of the batch at work: what was resolved ahead and is not used yet.
+  std::span<unwind::ResolvedStack> ready_;
   unwind::ProcessTable processes_;
   unwind::StackResolver resolver_;
   StackIntern intern_;

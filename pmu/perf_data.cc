@@ -19,7 +19,7 @@
 namespace lbrd::pmu {
 namespace {
 
-constexpr uint64_t kLargestChunk = uint64_t{1} << 20;
+constexpr uint64_t kLargestChunk = ChunkPool::kHugePageBytes;
 constexpr uint64_t kSmallestChunk = 2 * uint64_t{kMaxRecordBytes};
 // Records that wait keep their chunk alive, so the limit must be many chunks.
 constexpr uint64_t kChunksWithinLimit = 16;
@@ -60,6 +60,8 @@ class PerfDataReader final : public PerfData {
   const std::vector<SourceEvent>& events() const override { return events_.list(); }
   bool patient() const override { return true; }
   absl::StatusOr<ReadResult> Next(RawRecord* out) override;
+  std::optional<KeptRecord> Keep() override;
+  void LetGo(const KeptRecord& kept) override { pool_.LetGo(kept.place); }
   void Wait(absl::Duration) override {}  // there is always something to read, or the end
   void Interrupt() override {
     stopped_.store(true, std::memory_order_relaxed);
@@ -181,6 +183,11 @@ absl::StatusOr<ReadResult> PerfDataReader::Next(RawRecord* out) {
   }
   HandOut(record, out);
   return ReadResult::kRecord;
+}
+
+std::optional<KeptRecord> PerfDataReader::Keep() {
+  if (!pool_.Keep(held_chunk_)) return std::nullopt;
+  return KeptRecord{.place = held_chunk_};
 }
 
 absl::Status PerfDataReader::Process() {

@@ -1,6 +1,10 @@
 #include "pmu/record_chunks.h"
 
+#include <sys/mman.h>
+
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace lbrd::pmu {
 namespace {
@@ -8,9 +12,22 @@ namespace {
 constexpr size_t kAlignment = alignof(uint64_t);
 // Chunks kept for their next use; more than that go back to the allocator, and cost page faults
 // when they come again. As many as some rounds of perf record with large rings.
-constexpr size_t kSpareChunks = 64;
+constexpr size_t kSpareChunks = 32;
+
+std::byte* NewMemory(size_t bytes) {
+  const bool huge = bytes % ChunkPool::kHugePageBytes == 0;
+  const size_t alignment = huge ? ChunkPool::kHugePageBytes : kAlignment;
+  void* memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  // Filling fresh memory takes longer by its page faults than by its bytes. Where there are no huge
+  // pages this changes nothing.
+  if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(memory);
+}
 
 }  // namespace
+
+void ChunkPool::FreeMemory::operator()(std::byte* memory) const { std::free(memory); }
 
 uint32_t ChunkPool::Acquire() {
   if (free_.empty()) {
@@ -20,16 +37,36 @@ uint32_t ChunkPool::Acquire() {
   const uint32_t index = free_.back();
   free_.pop_back();
   Chunk& chunk = chunks_[index];
-  if (chunk.words == nullptr) {
-    chunk.words = std::make_unique_for_overwrite<uint64_t[]>(chunk_bytes_ / sizeof(uint64_t));
-  }
+  if (chunk.memory == nullptr) chunk.memory.reset(NewMemory(chunk_bytes_));
   chunk.users = 1;
+  ++used_chunks_;
   return index;
 }
 
 void ChunkPool::Release(uint32_t chunk) {
   if (--chunks_[chunk].users != 0) return;
-  if (free_.size() >= kSpareChunks) chunks_[chunk].words.reset();
+  --used_chunks_;
+  if (chunks_[chunk].keepers == 0) Free(chunk);
+}
+
+bool ChunkPool::Keep(uint32_t chunk) {
+  uint32_t& keepers = chunks_[chunk].keepers;
+  if (keepers == 0) {
+    if (kept_chunks_ >= kMaxKeptChunks) return false;
+    ++kept_chunks_;
+  }
+  ++keepers;
+  return true;
+}
+
+void ChunkPool::LetGo(uint32_t chunk) {
+  if (--chunks_[chunk].keepers != 0) return;
+  --kept_chunks_;
+  if (chunks_[chunk].users == 0) Free(chunk);
+}
+
+void ChunkPool::Free(uint32_t chunk) {
+  if (free_.size() >= kSpareChunks) chunks_[chunk].memory.reset();
   free_.push_back(chunk);
 }
 

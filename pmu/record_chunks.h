@@ -4,6 +4,9 @@
 // has users: the assembler that fills it, and each record that still waits in it. Only the record
 // that a chunk's end cuts in two, and records that stand at an odd address, are copied.
 //
+// A record that somebody still reads keeps its chunk as well. Keepers are counted apart, since how
+// long they take is up to other threads, and what is in use must not depend on it.
+//
 // Thread rules: one thread uses a pool and all its assemblers.
 #pragma once
 
@@ -21,31 +24,43 @@ namespace lbrd::pmu {
 class ChunkPool {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
+  // Chunks that may have keepers at a time.
+  static constexpr size_t kMaxKeptChunks = 32;
 
-  // At least kMaxRecordBytes.
+  // At least kMaxRecordBytes; with kHugePageBytes it costs the fewest page faults.
+  static constexpr size_t kHugePageBytes = size_t{2} << 20;
   explicit ChunkPool(size_t chunk_bytes) : chunk_bytes_(chunk_bytes) {}
 
   // A chunk with one user. Its content is undefined.
   uint32_t Acquire();
   void AddUser(uint32_t chunk) { ++chunks_[chunk].users; }
   void Release(uint32_t chunk);
+  // By a user. False: too much is kept.
+  bool Keep(uint32_t chunk);
+  void LetGo(uint32_t chunk);
 
-  std::byte* data(uint32_t chunk) const {
-    return reinterpret_cast<std::byte*>(chunks_[chunk].words.get());
-  }
+  std::byte* data(uint32_t chunk) const { return chunks_[chunk].memory.get(); }
   size_t chunk_bytes() const { return chunk_bytes_; }
   // Of chunks that have users.
-  uint64_t bytes_in_use() const { return (chunks_.size() - free_.size()) * chunk_bytes_; }
+  uint64_t bytes_in_use() const { return used_chunks_ * chunk_bytes_; }
 
  private:
-  struct Chunk {
-    std::unique_ptr<uint64_t[]> words;  // words, so that records are aligned
-    uint32_t users = 0;
+  struct FreeMemory {
+    void operator()(std::byte* memory) const;
   };
+  struct Chunk {
+    std::unique_ptr<std::byte, FreeMemory> memory;  // aligned for records, and for huge pages
+    uint32_t users = 0;
+    uint32_t keepers = 0;
+  };
+  // Of neither users nor keepers.
+  void Free(uint32_t chunk);
 
   const size_t chunk_bytes_;
   std::vector<Chunk> chunks_;
   std::vector<uint32_t> free_;
+  size_t used_chunks_ = 0;
+  size_t kept_chunks_ = 0;
 };
 
 // Cuts a stream of bytes into records.

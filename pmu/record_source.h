@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,11 @@ struct RawRecord {
   const perf_event_header* header = nullptr;  // 8-byte aligned
   uint32_t event = 0;                         // index into RecordSource::events(), or kMadeRecord
   SampleId who;
+};
+
+// A record that RecordSource::Keep() keeps.
+struct KeptRecord {
+  uint32_t place = 0;  // the source's own number of where it stands
 };
 
 enum class ReadResult {
@@ -128,6 +134,11 @@ class RecordSource {
   }
   // What a user must know of how it went, as sentences. From any thread.
   virtual std::vector<std::string> notes() const { return {}; }
+
+  // The record that Next() gave last stays readable until LetGo(), so that whoever reads it
+  // elsewhere need not copy it. nullopt: not this one. Both by the thread that calls Next().
+  virtual std::optional<KeptRecord> Keep() { return std::nullopt; }
+  virtual void LetGo(const KeptRecord& kept) { static_cast<void>(kept); }
 };
 
 }  // namespace lbrd::pmu

@@ -234,4 +234,17 @@ uint64_t CfiProgram::Run(const CfiSection& section, const Cie& cie, const CfiRow
   return fde.end;
 }
 
+const CfiRow* CfiProgram::Find(const CfiSection& section, const Cie& cie, const CfiRow& initial,
+                               const Fde& fde, uint64_t address) {
+  remembered_.clear();
+  found_ = initial;
+  Machine machine(section, cie, fde.instructions, &initial, &found_);
+  uint64_t location = fde.start;
+  while (!machine.AtEnd()) {
+    if (!machine.Step(&remembered_, &location)) return nullptr;
+    if (location > address) break;
+  }
+  return &found_;
+}
+
 }  // namespace lbrd::unwind

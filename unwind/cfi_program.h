@@ -64,9 +64,14 @@ class CfiProgram {
   // that is malformed or unknown: the function's end when there is none.
   uint64_t Run(const CfiSection& section, const Cie& cie, const CfiRow& initial, const Fde& fde,
                absl::FunctionRef<void(uint64_t, const CfiRow&)> visit);
+  // The row that holds at one address of the function; as Run() would visit it. nullptr: it is
+  // behind an instruction that is malformed or unknown. Valid until the next call.
+  const CfiRow* Find(const CfiSection& section, const Cie& cie, const CfiRow& initial,
+                     const Fde& fde, uint64_t address);
 
  private:
   std::vector<CfiRow> remembered_;
+  CfiRow found_;
 };
 
 }  // namespace lbrd::unwind

@@ -215,7 +215,7 @@ const UnwindRule* FastUnwinder::FindRule(const AddressSpace& space, uint64_t ip,
   const UnwindRule* known = shared_.Find(file_key, number);
   if (known != nullptr) return cache_.Put(key, space.generation(), *known);
   ++counts_.table_reads;
-  UnwindRule rule = tables_->Get(mapping->binary)->Find(exact ? *code : *code - 1);
+  UnwindRule rule = tables_->Find(mapping->binary, exact ? *code : *code - 1);
   if (rule.kind == UnwindRule::kNone) rule = GuessRule(binary, code, exact);
   if (exact) KeepTakenBack(binary, *code, &rule);
   shared_.Put(file_key, number, rule);

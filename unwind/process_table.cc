@@ -57,7 +57,7 @@ void ProcessTable::Apply(const pmu::MmapRecord& record) {
   Process& process = Get(record.pid);
   const std::shared_ptr<const Binary> binary = binaries_->Get(record.pid, identity);
   const bool dump = IsJitDump(identity.path);
-  if (dump || !binary->has_file()) {
+  if (jit_ == Jit::kKept && (dump || !binary->has_file())) {
     // A forked process has its parent's until it makes code of its own.
     if (process.jit == nullptr || process.jit->pid() != record.pid) {
       process.jit = binaries_->NewJitCode(record.pid, std::move(process.jit));

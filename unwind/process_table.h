@@ -31,8 +31,12 @@ class ProcessTable {
   static constexpr size_t kMaxProcesses = 1u << 16;
   static constexpr size_t kMaxThreadsPerProcess = 1u << 16;
 
+  // Whether it keeps what is known of code made at run time: its names are for one user only.
+  enum class Jit { kKept, kLeftOut };
+
   // Borrows `binaries`.
-  explicit ProcessTable(BinaryCache* binaries) : binaries_(binaries) {}
+  explicit ProcessTable(BinaryCache* binaries, Jit jit = Jit::kKept)
+      : binaries_(binaries), jit_(jit) {}
 
   void Apply(const pmu::MmapRecord& record);
   void Apply(const pmu::CommRecord& record);
@@ -49,6 +53,7 @@ class ProcessTable {
     std::list<int32_t>::iterator age;
   };
   BinaryCache* const binaries_;
+  const Jit jit_;
   absl::flat_hash_map<int32_t, std::unique_ptr<Entry>> processes_;
   std::list<int32_t> by_age_;  // youngest first
   uint64_t forgotten_ = 0;

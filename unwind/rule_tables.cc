@@ -1,8 +1,10 @@
 #include "unwind/rule_tables.h"
 
+#include <mutex>
 #include <utility>
 
 #include "unwind/binary.h"
+#include "unwind/single_rules.h"
 #include "unwind/unwind_rules_builder.h"
 
 namespace lbrd::unwind {
@@ -14,30 +16,83 @@ bool SameOwner(const std::weak_ptr<const Binary>& a, const std::shared_ptr<const
 
 }  // namespace
 
-std::shared_ptr<const UnwindRules> RuleTables::Get(const std::shared_ptr<const Binary>& binary) {
-  std::shared_ptr<Slot> slot;
-  {
-    absl::MutexLock lock(&mutex_);
-    auto found = entries_.find(binary.get());
-    if (found != entries_.end() && !SameOwner(found->second.binary, binary)) {
-      Erase(found);
-      found = entries_.end();
-    }
-    if (found == entries_.end()) {
-      by_age_.push_front(binary.get());
-      found = entries_
-                  .emplace(binary.get(), Entry{.binary = binary,
-                                               .slot = std::make_shared<Slot>(),
-                                               .age = by_age_.begin()})
-                  .first;
-    } else {
-      by_age_.splice(by_age_.begin(), by_age_, found->second.age);
-      if (found->second.bytes != 0) return found->second.slot->rules;
-    }
-    slot = found->second.slot;
+struct RuleTables::Slot {
+  std::once_flag once;  // not absl's: ThreadSanitizer does not see through Debian's
+  std::shared_ptr<const UnwindRules> rules;
+  absl::Mutex single_mutex;
+  bool single_opened ABSL_GUARDED_BY(single_mutex) = false;
+  std::unique_ptr<SingleRules> single ABSL_GUARDED_BY(single_mutex);
+};
+
+std::shared_ptr<RuleTables::Slot> RuleTables::SlotOf(const std::shared_ptr<const Binary>& binary,
+                                                     bool* built) {
+  absl::MutexLock lock(&mutex_);
+  auto found = entries_.find(binary.get());
+  if (found != entries_.end() && !SameOwner(found->second.binary, binary)) {
+    Erase(found);
+    found = entries_.end();
   }
-  std::call_once(slot->once, [&] { Build(binary, slot); });
+  if (found == entries_.end()) {
+    by_age_.push_front(binary.get());
+    found = entries_
+                .emplace(binary.get(), Entry{.binary = binary,
+                                             .slot = std::make_shared<Slot>(),
+                                             .age = by_age_.begin()})
+                .first;
+  } else {
+    by_age_.splice(by_age_.begin(), by_age_, found->second.age);
+  }
+  *built = found->second.bytes != 0;
+  return found->second.slot;
+}
+
+std::shared_ptr<const UnwindRules> RuleTables::Get(const std::shared_ptr<const Binary>& binary) {
+  bool built = false;
+  const std::shared_ptr<Slot> slot = SlotOf(binary, &built);
+  if (!built) std::call_once(slot->once, [&] { Build(binary, slot); });
   return slot->rules;
+}
+
+UnwindRule RuleTables::Find(const std::shared_ptr<const Binary>& binary, uint64_t address) {
+  bool built = false;
+  const std::shared_ptr<Slot> slot = SlotOf(binary, &built);
+  if (!built) {
+    if (prefer_single_) {
+      const std::optional<UnwindRule> single = FindSingle(binary, slot, address);
+      if (single.has_value()) return *single;
+    }
+    std::call_once(slot->once, [&] { Build(binary, slot); });
+  }
+  return slot->rules->Find(address);
+}
+
+std::optional<UnwindRule> RuleTables::FindSingle(const std::shared_ptr<const Binary>& binary,
+                                                 const std::shared_ptr<Slot>& slot,
+                                                 uint64_t address) {
+  absl::MutexLock lock(&slot->single_mutex);
+  if (!slot->single_opened) {
+    slot->single_opened = true;
+    const ElfFile* elf = binary->elf();
+    slot->single = elf != nullptr ? SingleRules::Open(*elf) : nullptr;
+    if (slot->single != nullptr) SetSingleBytes(binary.get(), slot, slot->single->bytes());
+  }
+  if (slot->single == nullptr) return std::nullopt;
+  if (!slot->single->spent()) {
+    const std::optional<UnwindRule> rule = slot->single->Find(address);
+    if (rule.has_value()) return rule;
+  }
+  slot->single.reset();
+  SetSingleBytes(binary.get(), slot, 0);
+  return std::nullopt;
+}
+
+void RuleTables::SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot,
+                                size_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = entries_.find(binary);
+  if (found == entries_.end() || found->second.slot != slot) return;  // evicted meanwhile
+  bytes_ += bytes - std::exchange(found->second.single_bytes, bytes);
+  Evict(binary);
 }
 
 void RuleTables::Build(const std::shared_ptr<const Binary>& binary,
@@ -55,7 +110,7 @@ void RuleTables::Build(const std::shared_ptr<const Binary>& binary,
 }
 
 void RuleTables::Erase(Entries::iterator entry) {
-  bytes_ -= entry->second.bytes;
+  bytes_ -= entry->second.bytes + entry->second.single_bytes;
   by_age_.erase(entry->second.age);
   entries_.erase(entry);
 }

@@ -5,6 +5,10 @@
 // then any; the one just built stays. A table that somebody still holds goes when it is let go. One
 // that is needed again is built again, from the file.
 //
+// Where PreferSingleRules() says so, a large binary's rules are first found one by one, without a
+// table (single_rules.h). What that needs is under the budget too, but it is more than the table,
+// so it is for whoever reads a recording and ends, not for a service.
+//
 // Thread rules: thread-safe. A table is built by whoever asks first, while others who want the same
 // one wait; nobody else does.
 #pragma once
@@ -13,7 +17,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
-#include <mutex>
+#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -30,8 +34,13 @@ class RuleTables {
 
   explicit RuleTables(size_t budget_bytes = kDefaultBudgetBytes) : budget_(budget_bytes) {}
 
+  // Before the first use.
+  void PreferSingleRules() { prefer_single_ = true; }
+
   // The rules of a binary; empty where it has none. Never null.
   std::shared_ptr<const UnwindRules> Get(const std::shared_ptr<const Binary>& binary);
+  // The rule at an address in the binary's own terms, with its table or without.
+  UnwindRule Find(const std::shared_ptr<const Binary>& binary, uint64_t address);
 
   struct Stats {
     size_t tables = 0;
@@ -42,23 +51,29 @@ class RuleTables {
   Stats stats() const;
 
  private:
-  struct Slot {
-    std::once_flag once;  // not absl's: ThreadSanitizer does not see through Debian's
-    std::shared_ptr<const UnwindRules> rules;
-  };
+  struct Slot;
   struct Entry {
     std::weak_ptr<const Binary> binary;  // the key may come to be another binary's address
     std::shared_ptr<Slot> slot;
     std::list<const Binary*>::iterator age;
-    size_t bytes = 0;  // 0: not built yet
+    size_t bytes = 0;  // of the table; 0: not built yet
+    size_t single_bytes = 0;
   };
   using Entries = absl::flat_hash_map<const Binary*, Entry>;
 
+  // The binary's slot; *built: with the table in it.
+  std::shared_ptr<Slot> SlotOf(const std::shared_ptr<const Binary>& binary, bool* built);
+  // The rule without a table; nullopt: it takes the table.
+  std::optional<UnwindRule> FindSingle(const std::shared_ptr<const Binary>& binary,
+                                       const std::shared_ptr<Slot>& slot, uint64_t address);
+  // What single rules take is so much from now on.
+  void SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot, size_t bytes);
   void Build(const std::shared_ptr<const Binary>& binary, const std::shared_ptr<Slot>& slot);
   void Erase(Entries::iterator entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Evict(const Binary* keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t budget_;
+  bool prefer_single_ = false;
   mutable absl::Mutex mutex_;
   Entries entries_ ABSL_GUARDED_BY(mutex_);
   std::list<const Binary*> by_age_ ABSL_GUARDED_BY(mutex_);  // youngest first

@@ -40,6 +40,8 @@ constexpr std::array<uint8_t, kCfiRegisters> kCalleeSavedIndex = [] {
   return index;
 }();
 
+uint8_t SignalFlag(const Cie& cie) { return cie.signal_frame ? UnwindRule::kSignalFrame : 0; }
+
 // The row in 16 bytes; nullopt: it needs a full rule.
 std::optional<UnwindRule> Compact(const CfiRow& row, uint8_t flags) {
   UnwindRule rule;
@@ -217,22 +219,27 @@ uint16_t UnwindRulesBuilder::FullRuleOf(const CfiRow& row, uint8_t flags) {
   return IndexOf(rule);
 }
 
-uint16_t UnwindRulesBuilder::RuleOf(const Cie& cie, const CfiRow& row) {
+std::optional<UnwindRule> UnwindRulesBuilder::CompactRuleOf(const Cie& cie, const CfiRow& row) {
+  constexpr UnwindRule kUnsupported{.kind = UnwindRule::kUnsupported};
   const CfiRegisterRule& return_address = row.registers[x86_64::kRip];
-  if (cie.return_register != x86_64::kRip) return kUnsupportedIndex;
-  const uint8_t signal = cie.signal_frame ? UnwindRule::kSignalFrame : 0;
+  if (cie.return_register != x86_64::kRip) return kUnsupported;
+  const uint8_t signal = SignalFlag(cie);
   if (return_address.kind == Kind::kUndefined) {
-    UnwindRule rule{.kind = UnwindRule::kOffsets,
-                    .flags = static_cast<uint8_t>(signal | UnwindRule::kThreadStart)};
-    return IndexOf(rule);
+    return UnwindRule{.kind = UnwindRule::kOffsets,
+                      .flags = static_cast<uint8_t>(signal | UnwindRule::kThreadStart)};
   }
   if (row.cfa_kind == CfiRow::CfaKind::kNone ||
       (row.cfa_kind == CfiRow::CfaKind::kRegister && row.cfa_register >= x86_64::kRip) ||
       return_address.kind == Kind::kUnspecified || return_address.kind == Kind::kSame) {
-    return kUnsupportedIndex;
+    return kUnsupported;
   }
-  const std::optional<UnwindRule> compact = Compact(row, signal);
-  return compact.has_value() ? IndexOf(*compact) : FullRuleOf(row, signal);
+  return Compact(row, signal);
+}
+
+uint16_t UnwindRulesBuilder::RuleOf(const Cie& cie, const CfiRow& row) {
+  const std::optional<UnwindRule> compact = CompactRuleOf(cie, row);
+  if (!compact.has_value()) return FullRuleOf(row, SignalFlag(cie));
+  return compact->kind == UnwindRule::kUnsupported ? kUnsupportedIndex : IndexOf(*compact);
 }
 
 uint16_t UnwindRulesBuilder::IndexOf(const UnwindRule& rule) {
@@ -318,7 +325,7 @@ UnwindRules UnwindRulesBuilder::Finish() {
   return std::move(rules_);
 }
 
-UnwindRules UnwindRulesBuilder::Build(const ElfFile& elf) {
+std::pair<uint64_t, uint64_t> UnwindRulesBuilder::CodeOf(const ElfFile& elf) {
   uint64_t code_start = std::numeric_limits<uint64_t>::max();
   uint64_t code_end = 0;
   for (const ElfSegment& segment : elf.segments()) {
@@ -326,6 +333,11 @@ UnwindRules UnwindRulesBuilder::Build(const ElfFile& elf) {
     code_start = std::min(code_start, segment.address);
     code_end = std::max(code_end, segment.address + segment.file_size);
   }
+  return {code_start, code_end};
+}
+
+UnwindRules UnwindRulesBuilder::Build(const ElfFile& elf) {
+  const auto [code_start, code_end] = CodeOf(elf);
   if (elf.machine() != EM_X86_64 || code_start >= code_end) return {};
 
   UnwindRulesBuilder builder(code_start, code_end);

@@ -35,6 +35,11 @@ class UnwindRulesBuilder {
 
   // The rules of a file. Empty: it has none, or is not of x86-64.
   static UnwindRules Build(const ElfFile& elf);
+  // Where a file has code, from its first address to behind its last; the first is not less than
+  // the second: nowhere.
+  static std::pair<uint64_t, uint64_t> CodeOf(const ElfFile& elf);
+  // The rule of a row; nullopt: it needs a full rule.
+  static std::optional<UnwindRule> CompactRuleOf(const Cie& cie, const CfiRow& row);
 
   // For code in [code_start, code_end).
   UnwindRulesBuilder(uint64_t code_start, uint64_t code_end);

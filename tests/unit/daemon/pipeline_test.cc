@@ -1,13 +1,17 @@
 #include "daemon/pipeline.h"
 
+#include <asm/perf_regs.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "no_files.h"
@@ -29,6 +33,11 @@ class Sink : public SampleSink {
       threads_.emplace_back(sample.thread->pid, std::this_thread::get_id());
     }
     if (delay_ > absl::ZeroDuration()) absl::SleepFor(delay_);
+  }
+  void Forget() {
+    absl::MutexLock lock(&mutex_);
+    samples_.clear();
+    threads_.clear();
   }
   void Shut() {
     absl::MutexLock lock(&mutex_);
@@ -70,11 +79,12 @@ class Sink : public SampleSink {
 class PipelineTest : public ::testing::Test {
  protected:
   // Call once the script is written: the source is the pipeline's then.
-  void Make(std::unique_ptr<ScriptedSource> source, PipelineOptions options = {}) {
+  void Make(std::unique_ptr<ScriptedSource> source, PipelineOptions options = {},
+            const pmu::RecordFormat& format = pmu::WireSampleFormat()) {
     source_ = source.get();
-    pipeline_ = std::make_unique<Pipeline>(
-        std::move(source), std::vector<WorkerEvent>{{.format = pmu::WireSampleFormat()}},
-        &binaries_, nullptr, "", &sink_, options);
+    pipeline_ =
+        std::make_unique<Pipeline>(std::move(source), std::vector<WorkerEvent>{{.format = format}},
+                                   &binaries_, nullptr, "", &sink_, options);
   }
   void Start(pmu::RecordWriter known = {}) {
     pipeline_->Start(std::move(known), [this](absl::Status status) {
@@ -144,6 +154,123 @@ TEST_F(PipelineTest, DeliversEverySampleOfEveryProcess) {
     workers.insert(thread);
   }
   EXPECT_EQ(workers.size(), 4u);
+}
+
+TEST_F(PipelineTest, LargeSamplesAreReadWhereTheirSourceKeepsThem) {
+  constexpr uint64_t kSamples = 5000;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
+  source->KeepRecords();
+  for (uint64_t time = 1; time <= kSamples; ++time) {
+    const size_t depth = time % 5 == 0 ? 3 : 120 + time % 7;
+    source->Add(pmu::Wire({.pid = 100,
+                           .tid = 100,
+                           .time = time,
+                           .chain = {static_cast<uint64_t>(PERF_CONTEXT_USER)}}));
+    pmu::WireSample large{.pid = 100, .tid = 100, .time = time};
+    large.chain.assign(depth, 0x1000 * time);
+    large.chain[0] = static_cast<uint64_t>(PERF_CONTEXT_USER);
+    source->Add(pmu::Wire(large));
+  }
+  Make(std::move(source), {.workers = 1, .queue_bytes = 1});
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(source_->kept(), kSamples * 4 / 5) << "small ones are copied";
+  EXPECT_GT(source_->let_go(), source_->kept() / 4) << "all but what is under way";
+  const std::vector<Sample> samples = sink_.samples();
+  ASSERT_EQ(samples.size(), 2 * kSamples);
+  for (uint64_t time = 1; time <= kSamples; ++time) {
+    const StackInfo& stack = *samples[2 * time - 1].stack;
+    ASSERT_EQ(samples[2 * time - 1].time_ns, time);
+    ASSERT_EQ(stack.frames.size(), (time % 5 == 0 ? 3 : 120 + time % 7) - 1);
+    for (const auto& frame : stack.frames) ASSERT_EQ(frame->ip, 0x1000 * time);
+  }
+}
+
+// A sample with registers and a copy of a stack that frame pointers lead through.
+pmu::RecordFormat CopyFormat() {
+  pmu::RecordFormat format = pmu::WireSampleFormat();
+  format.sample_type |= PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
+  format.sample_regs_user = 1 << PERF_REG_X86_BP | 1 << PERF_REG_X86_SP | 1 << PERF_REG_X86_IP;
+  return format;
+}
+
+pmu::Words SampleWithCopy(int32_t pid, uint64_t time, uint64_t code) {
+  constexpr uint64_t kStack = 0x7ff000;
+  constexpr size_t kWords = 64;
+  pmu::Words words =
+      pmu::Wire({.ip = code + time % 64, .pid = pid, .tid = pid, .time = time, .period = 17});
+  words.insert(words.end(),
+               {PERF_SAMPLE_REGS_ABI_64, kStack + 16, kStack, code + time % 64, kWords * 8});
+  for (size_t i = 0; i < kWords; ++i) {
+    // At 16, 48, 80 … the caller's frame pointer, and above it the return address.
+    words.push_back(i % 4 == 2 ? kStack + 8 * (i + 4) : i % 4 == 3 ? code + 64 + 8 * i : 0);
+  }
+  words.push_back(kWords * 8);
+  words[0] = pmu::HeaderWord(PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER, words.size() * 8);
+  return words;
+}
+
+pmu::Words WireMmap(int32_t pid, uint64_t start, const char* path, uint64_t time) {
+  pmu::RecordWriter writer;
+  writer.Mmap2(pid, pid, start, 0x1000, 0, /*executable=*/true, {.inode = 7}, path);
+  return pmu::WireOther(PERF_RECORD_MMAP2,
+                        reinterpret_cast<const perf_event_header*>(writer.words().data())->misc,
+                        {writer.words().begin() + 1, writer.words().end()}, pid, pid, time);
+}
+
+TEST_F(PipelineTest, ResolvingAheadChangesNothing) {
+  const auto script = [](bool patient) {
+    auto source = std::make_unique<ScriptedSource>(patient);
+    uint64_t time = 0;
+    for (int32_t pid = 100; pid < 104; ++pid) {
+      source->Add(WireMmap(pid, 0x400000, "/bin/first", ++time));
+      source->Add(pmu::WireComm(pid, pid, "first", ++time));
+    }
+    for (int round = 0; round < 200; ++round) {
+      for (int32_t pid = 100; pid < 105; ++pid) {
+        source->Add(SampleWithCopy(pid, ++time, 0x400000));
+        source->Add(SampleWithCopy(pid, ++time, 0x800000));
+        source->Add(SampleOf(pid, ++time));  // cannot be decoded by the same format
+      }
+      // What is mapped changes between samples, and so do their stacks.
+      if (round == 50) source->Add(pmu::WireFork(104, 104, 103, 103, ++time));
+      if (round == 80) source->Add(pmu::WireComm(100, 100, "second", ++time, /*exec=*/true));
+      if (round == 120) source->Add(WireMmap(100, 0x800000, "/bin/second", ++time));
+    }
+    return source;
+  };
+  const auto told = [](const std::vector<Sample>& samples) {
+    std::vector<std::string> all;
+    for (const Sample& sample : samples) {
+      std::string text = absl::StrCat(sample.time_ns, " ", sample.thread->comm, " ",
+                                      unwind::StackReasonName(sample.stack->verdict.reason));
+      for (const auto& frame : sample.stack->frames) {
+        absl::StrAppend(&text, " ", absl::Hex(frame->ip), "@",
+                        frame->binary != nullptr ? frame->binary->path : "");
+      }
+      all.push_back(std::move(text));
+    }
+    return all;
+  };
+  // A live source's worker resolves itself.
+  Make(script(/*patient=*/false), {.workers = 1}, CopyFormat());
+  ASSERT_TRUE(RunToEnd().ok());
+  const std::vector<std::string> expected = told(sink_.samples());
+  ASSERT_EQ(expected.size(), 2000u);
+  EXPECT_GT(std::count_if(expected.begin(), expected.end(),
+                          [](const std::string& text) {
+                            return std::count(text.begin(), text.end(), '@') > 3;
+                          }),
+            500)
+      << expected[0];
+  EXPECT_GT(std::set(expected.begin(), expected.end()).size(), 1900u);
+  const uint64_t undecodable = pipeline_->stats().undecodable_samples;
+
+  sink_.Forget();
+  done_ = false;
+  Make(script(/*patient=*/true), {.workers = 1}, CopyFormat());
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(told(sink_.samples()), expected);
+  EXPECT_EQ(pipeline_->stats().undecodable_samples, undecodable);
 }
 
 TEST_F(PipelineTest, APatientSourceWaitsForASlowSink) {

@@ -54,6 +54,38 @@ TEST(RecordBatch, KeepsRecordsAlignedWhateverTheirSize) {
   }
 }
 
+TEST(RecordBatch, SaysWhereKeptRecordsAre) {
+  RecordBatch batch;
+  const pmu::Words kept = pmu::Wire({.time = 1, .chain = std::vector<uint64_t>(600, 7)});
+  const pmu::Words copied = pmu::Wire({.time = 2});
+  batch.AppendKept(pmu::HeaderOf(kept), 4, {.place = 5});
+  batch.Append(pmu::HeaderOf(copied), 3);
+  ASSERT_EQ(batch.items().size(), 2u);
+  EXPECT_EQ(batch.items()[0].event, 4u);
+  EXPECT_EQ(batch.record(batch.items()[0]), pmu::HeaderOf(kept));
+  EXPECT_NE(batch.record(batch.items()[1]), pmu::HeaderOf(copied));
+  EXPECT_EQ(std::memcmp(batch.record(batch.items()[1]), copied.data(), copied.size() * 8), 0);
+  EXPECT_GE(batch.bytes(), kept.size() * 8) << "what is kept counts like a copy";
+  ASSERT_EQ(batch.kept().size(), 1u);
+  EXPECT_EQ(batch.kept()[0].place, 5u);
+}
+
+TEST(RecordQueue, ThePusherGetsBackWhatIsGivenBack) {
+  RecordQueue queue;
+  const pmu::Words kept = pmu::Wire({.time = 1});
+  for (uint32_t i = 0; i < 20; ++i) {
+    RecordBatch batch;
+    batch.AppendKept(pmu::HeaderOf(kept), 0, {.place = i});
+    queue.Push(std::move(batch));
+  }
+  EXPECT_TRUE(queue.TakeBack().empty());
+  for (int i = 0; i < 20; ++i) queue.GiveBack(*queue.Pop());
+  uint32_t seen = 0;
+  for (const RecordBatch& batch : queue.TakeBack()) EXPECT_EQ(batch.kept()[0].place, seen++);
+  EXPECT_EQ(seen, 20u);
+  EXPECT_TRUE(queue.TakeBack().empty());
+}
+
 TEST(RecordQueue, GivesBatchesInOrderAndCountsBytes) {
   RecordQueue queue;
   RecordBatch first = BatchOf(1);

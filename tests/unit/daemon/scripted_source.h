@@ -2,8 +2,11 @@
 // between.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -39,6 +42,21 @@ class ScriptedSource : public pmu::RecordSource {
 
   const std::vector<pmu::SourceEvent>& events() const override { return events_; }
   bool patient() const override { return patient_; }
+
+  // Keeps the large records that it is asked to keep, until they are let go: then what they were is
+  // overwritten.
+  void KeepRecords() { keeps_ = true; }
+  std::optional<pmu::KeptRecord> Keep() override {
+    if (!keeps_) return std::nullopt;
+    kept_.push_back(std::move(current_));
+    return pmu::KeptRecord{.place = static_cast<uint32_t>(kept_.size() - 1)};
+  }
+  void LetGo(const pmu::KeptRecord& kept) override {
+    std::fill(kept_.at(kept.place).begin(), kept_.at(kept.place).end(), UINT64_MAX);
+    ++let_go_;
+  }
+  size_t kept() const { return kept_.size(); }
+  size_t let_go() const { return let_go_; }
 
   absl::StatusOr<pmu::ReadResult> Next(pmu::RawRecord* out) override {
     while (true) {
@@ -96,6 +114,9 @@ class ScriptedSource : public pmu::RecordSource {
   std::vector<Step> script_;
   size_t at_ = 0;
   pmu::Words current_;
+  bool keeps_ = false;
+  std::deque<pmu::Words> kept_;
+  size_t let_go_ = 0;
   bool runs_on_ = false;
   bool finished_ = false;
 

@@ -71,6 +71,49 @@ TEST(PerfDataOrder, WithoutAnyTimesIsTheFiles) {
   EXPECT_EQ(data->bytes_read(), 0u) << "of the first record at most";
 }
 
+TEST(PerfDataOrder, KeptRecordsStayUntilTheyAreLetGo) {
+  // Many times what may be kept, so that each place is used again and again.
+  PerfDataBytes recording;
+  constexpr uint64_t kSamples = 400'000;
+  for (uint64_t i = 0; i < kSamples; ++i) {
+    recording.Add(TestSample(1000 + i, i));
+    if (i % 1000 == 999) recording.Add(kPerfFinishedRound);
+  }
+  const std::unique_ptr<PerfData> data =
+      OpenBytes(recording.File(), {.max_pending_bytes = 1 << 20});
+  struct Held {
+    const perf_event_header* header;
+    KeptRecord kept;
+    uint64_t ip;
+  };
+  std::vector<Held> held;
+  size_t refused = 0;
+  RawRecord raw;
+  const auto ip_of = [&](const perf_event_header* header) {
+    return std::get<SampleRecord>(*DecodeRecord(header, data->events()[0].format)).ip;
+  };
+  for (uint64_t i = 0; i < kSamples; ++i) {
+    const absl::StatusOr<ReadResult> read = data->Next(&raw);
+    ASSERT_TRUE(read.ok() && *read == ReadResult::kRecord);
+    ASSERT_EQ(raw.who.time, 1000 + i) << "what is kept does not change the order";
+    if (i % 3 != 0) continue;
+    const std::optional<KeptRecord> kept = data->Keep();
+    if (kept.has_value()) {
+      held.push_back({raw.header, *kept, ip_of(raw.header)});
+      continue;
+    }
+    ++refused;
+    for (const Held& one : held) {
+      ASSERT_EQ(ip_of(one.header), one.ip);
+      data->LetGo(one.kept);
+    }
+    held.clear();
+  }
+  EXPECT_GT(refused, 1u) << "what is kept is bounded";
+  EXPECT_LT(refused, 100u);
+  EXPECT_EQ(data->stats().late_records, 0u);
+}
+
 TEST(PerfDataOrder, MemoryIsBoundedAndTheOldestGoFirst) {
   // No rounds: nothing could go before the end. 40 MiB of samples through 4 MiB.
   PerfDataBytes recording;

@@ -1,0 +1,27 @@
+#include "daemon/resolve_ahead.h"
+
+#include <variant>
+
+namespace lbrd::daemon {
+
+void ResolveAhead::Resolve(RecordBatch* batch) {
+  for (const RecordBatch::Item& item : batch->items()) {
+    const absl::StatusOr<pmu::Record> decoded =
+        pmu::DecodeRecord(batch->record(item), FormatOf(events_, item.event));
+    if (!decoded.ok()) continue;
+    if (const auto* sample = std::get_if<pmu::SampleRecord>(&*decoded)) {
+      const unwind::Process& process = processes_.Get(sample->who.pid);
+      const WorkerEvent& how = events_[item.event];
+      if (!Resolves(*sample, how)) continue;
+      resolver_.Resolve(*sample, how.resolve, process, &batch->resolved()->emplace_back());
+    } else if (const auto* mmap = std::get_if<pmu::MmapRecord>(&*decoded)) {
+      processes_.Apply(*mmap);
+    } else if (const auto* comm = std::get_if<pmu::CommRecord>(&*decoded)) {
+      processes_.Apply(*comm);
+    } else if (const auto* task = std::get_if<pmu::TaskRecord>(&*decoded)) {
+      processes_.Apply(*task);
+    }
+  }
+}
+
+}  // namespace lbrd::daemon

@@ -1,0 +1,112 @@
+#include "unwind/single_rules.h"
+
+#include <elf.h>
+
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "unwind/unwind_rules_builder.h"
+
+namespace lbrd::unwind {
+namespace {
+
+// Version, encodings, pointer to .eh_frame, count; then pairs of a function and its entry, each
+// relative to the header.
+constexpr size_t kHeaderBytes = 12;
+constexpr size_t kEntryBytes = 8;
+constexpr size_t kFunctionField = 0;
+constexpr size_t kEntryField = 4;
+
+int32_t ReadInt(const std::vector<std::byte>& bytes, size_t at) {
+  int32_t value;
+  std::memcpy(&value, bytes.data() + at, sizeof(value));
+  return value;
+}
+
+}  // namespace
+
+std::unique_ptr<SingleRules> SingleRules::Open(const ElfFile& elf) {
+  const ElfSection* section = elf.FindSection(".eh_frame");
+  const std::optional<ElfSegment> header = elf.eh_frame_hdr();
+  if (elf.machine() != EM_X86_64 || section == nullptr || !header.has_value() ||
+      elf.FindSection(".debug_frame") != nullptr || header->file_size > kMaxBytes ||
+      header->file_size < kHeaderBytes || section->size < kMinBytes || section->size > kMaxBytes ||
+      section->size + header->file_size > kMaxBytes) {
+    return nullptr;
+  }
+  auto rules = std::unique_ptr<SingleRules>(new SingleRules);
+  rules->header_.resize(header->file_size);
+  if (!elf.bytes()->ReadAt(header->offset, rules->header_).ok()) return nullptr;
+  const std::vector<std::byte>& bytes = rules->header_;
+  // Version 1; count of 4 bytes; entries of 4 bytes, relative to the header, signed.
+  if (bytes[0] != std::byte{1} || bytes[2] != std::byte{0x03} || bytes[3] != std::byte{0x3b}) {
+    return nullptr;
+  }
+  rules->count_ = static_cast<uint32_t>(ReadInt(bytes, 8));
+  if (rules->count_ > (bytes.size() - kHeaderBytes) / kEntryBytes) return nullptr;
+  rules->header_address_ = header->address;
+  absl::StatusOr<std::vector<std::byte>> frames = elf.Read(*section);
+  if (!frames.ok()) return nullptr;
+  rules->frames_ = *std::move(frames);
+  rules->section_ = {rules->frames_, section->address, /*debug_frame=*/false};
+  std::tie(rules->code_start_, rules->code_end_) = UnwindRulesBuilder::CodeOf(elf);
+  return rules;
+}
+
+uint64_t SingleRules::AddressAt(size_t index, size_t field) const {
+  const int64_t relative = ReadInt(header_, kHeaderBytes + index * kEntryBytes + field);
+  return header_address_ + static_cast<uint64_t>(relative);
+}
+
+size_t SingleRules::CountUpTo(uint64_t address) const {
+  size_t first = 0;
+  size_t count = count_;
+  while (count > 0) {
+    const size_t half = count / 2;
+    const bool before = AddressAt(first + half, kFunctionField) <= address;
+    first = before ? first + half + 1 : first;
+    count = before ? count - half - 1 : half;
+  }
+  return first;
+}
+
+const SingleRules::KnownCie* SingleRules::CieAt(size_t offset) {
+  if (cies_.size() >= kMaxCies && !cies_.contains(offset)) cies_.clear();
+  const auto [known, is_new] = cies_.try_emplace(offset);
+  KnownCie& out = known->second;
+  if (is_new) {
+    out.cie = ParseCie(section_, offset);
+    if (out.cie.has_value() && (out.cie->instructions.size() > kMaxInstructionBytes ||
+                                !CfiProgram::Begin(section_, *out.cie, &out.initial))) {
+      out.cie.reset();
+    }
+  }
+  return out.cie.has_value() ? &out : nullptr;
+}
+
+std::optional<UnwindRule> SingleRules::Find(uint64_t address) {
+  ++look_ups_;
+  if (address < code_start_ || address >= code_end_) return UnwindRule();
+  const size_t count = CountUpTo(address);
+  if (count == 0) return UnwindRule();
+  const uint64_t at = AddressAt(count - 1, kEntryField) - section_.address;
+  if (at >= frames_.size()) return std::nullopt;
+  const std::optional<CfiEntry> entry = ReadCfiEntry(section_, static_cast<size_t>(at));
+  if (!entry.has_value() || entry->kind != CfiEntry::Kind::kFde) return std::nullopt;
+  const KnownCie* known = CieAt(entry->cie);
+  if (known == nullptr) return std::nullopt;
+  const std::optional<Fde> fde = ParseFde(section_, *entry, *known->cie);
+  if (!fde.has_value() || fde->start < code_start_ || address < fde->start ||
+      fde->instructions.size() > kMaxInstructionBytes) {
+    return std::nullopt;
+  }
+  // Between two functions: nothing is unwound by a neighbour's rule.
+  if (address >= fde->end) return UnwindRule();
+  look_ups_ += fde->instructions.size() / kBytesOfOneLookUp;
+  const CfiRow* row = program_.Find(section_, *known->cie, known->initial, *fde, address);
+  if (row == nullptr) return UnwindRule{.kind = UnwindRule::kUnsupported};
+  return UnwindRulesBuilder::CompactRuleOf(*known->cie, *row);
+}
+
+}  // namespace lbrd::unwind

@@ -1,0 +1,80 @@
+// Rules of one binary found one at a time, by the search table that the linker made
+// (.eh_frame_hdr).
+//
+// To compile all of a large binary costs tens of milliseconds, which a process that is sampled some
+// hundred times is not worth. A single rule costs a fifth of a microsecond. So rules are first
+// taken one by one, until as much has been spent on them as the table would cost; whoever then
+// makes the table has at most paid twice.
+//
+// Only answers that the table would give as well: where a rule needs more room than UnwindRule has,
+// or .debug_frame might know more, the table is to be asked. What a wrong search table can do is
+// hide its own binary's code.
+//
+// Input is hostile: each look-up is one binary search, one entry and one function's instructions,
+// of at most kMaxInstructionBytes. Memory: the two sections, at most kMaxBytes.
+//
+// Thread rules: one user at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "unwind/cfi_parser.h"
+#include "unwind/cfi_program.h"
+#include "unwind/elf_file.h"
+#include "unwind/unwind_rules.h"
+
+namespace lbrd::unwind {
+
+class SingleRules {
+ public:
+  // Smaller binaries' tables are made at once, larger ones' are not held in memory here.
+  static constexpr size_t kMinBytes = 32u << 10;
+  static constexpr size_t kMaxBytes = 16u << 20;
+  static constexpr size_t kMaxInstructionBytes = 4096;
+  static constexpr size_t kMaxCies = 256;
+  // Bytes of .eh_frame that are compiled to a table in the time of one look-up.
+  static constexpr size_t kBytesPerLookUp = 8;
+  // A function with so many bytes of instructions counts as one look-up more, so that all look-ups
+  // together are linear in the section, whoever wrote it.
+  static constexpr size_t kBytesOfOneLookUp = 64;
+
+  // nullptr: not for this binary.
+  static std::unique_ptr<SingleRules> Open(const ElfFile& elf);
+
+  // The rule at an address in the file's own terms. nullopt: the table has to be asked.
+  std::optional<UnwindRule> Find(uint64_t address);
+  // As much has been spent as the table costs.
+  bool spent() const { return look_ups_ >= frames_.size() / kBytesPerLookUp; }
+  size_t bytes() const { return frames_.size() + header_.size(); }
+
+ private:
+  struct KnownCie {
+    std::optional<Cie> cie;  // nullopt: not usable
+    CfiRow initial;
+  };
+
+  SingleRules() = default;
+  // Of the search table: an address in the file's own terms.
+  uint64_t AddressAt(size_t index, size_t field) const;
+  // How many functions begin at or before `address`.
+  size_t CountUpTo(uint64_t address) const;
+  const KnownCie* CieAt(size_t offset);
+
+  std::vector<std::byte> frames_;
+  std::vector<std::byte> header_;
+  CfiSection section_;
+  uint64_t header_address_ = 0;
+  uint32_t count_ = 0;  // of the search table's entries
+  uint64_t code_start_ = 0;
+  uint64_t code_end_ = 0;
+  uint64_t look_ups_ = 0;
+  absl::flat_hash_map<size_t, KnownCie> cies_;
+  CfiProgram program_;
+};
+
+}  // namespace lbrd::unwind
