@@ -140,6 +140,12 @@ absl::Status EnterSandbox() {
         uint64_t{PR_GET_DUMPABLE}, uint64_t{PR_CAPBSET_READ}, uint64_t{PR_GET_NO_NEW_PRIVS}}) {
     filter.AllowWhere("prctl", Is(0, option));
   }
+#ifdef LBRD_ASAN
+  // Its search for leaks at the end stops this process's threads, by tracing them.
+  filter.Allow("ptrace");
+  filter.AllowWhere("prctl", Is(0, PR_SET_PTRACER));
+  filter.AllowWhere("prctl", Is(0, PR_SET_DUMPABLE));
+#endif
   // Its own limits, and only to be read.
   filter.AllowWhere("prlimit64", Is(2, 0));
   if (const int error = filter.Load(); error != 0) {
