@@ -104,9 +104,9 @@ UnwindRule GuessRule(const Binary& binary, std::optional<uint64_t> address, bool
   return rule;
 }
 
-// Call frame information goes on saying where a register was saved when an epilogue has taken it back:
-// compilers save themselves the bytes, since the word below the stack pointer is still there. It is not
-// in a sample's copy of the stack.
+// Call frame information goes on saying where a register was saved when an epilogue has taken it
+// back: compilers save themselves the bytes, since the word below the stack pointer is still there.
+// It is not in a sample's copy of the stack.
 void KeepTakenBack(const Binary& binary, uint64_t address, UnwindRule* rule) {
   if (rule->kind != UnwindRule::kOffsets || rule->cfa_register != kRsp) return;
   const auto below_stack_pointer = [rule](int8_t words) {
