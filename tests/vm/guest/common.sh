@@ -21,6 +21,9 @@ start_daemon() {
   wait_for "lbrd's socket" 60 test -S $socket
 }
 
+# What opens events and starts experiments.
+engine() { pgrep -P $daemon; }
+
 stop_daemon() {
   kill $daemon
   wait $daemon

@@ -6,8 +6,8 @@ guest_doctor() {
   echo "exit code $?" >>doctor.txt
   ctl doctor --json >doctor.json 2>>doctor.log
   # Nothing that the probes opened or started may be left.
-  ls -l /proc/$daemon/fd | grep -c perf_event >doctor-left.txt
-  cat /proc/[0-9]*/status 2>/dev/null | grep -c "^PPid:[[:space:]]*$daemon\$" >>doctor-left.txt
+  ls -l /proc/$(engine)/fd | grep -c perf_event >doctor-left.txt
+  cat /proc/[0-9]*/status 2>/dev/null | grep -c "^PPid:[[:space:]]*$(engine)\$" >>doctor-left.txt
   stop_daemon
   for file in doctor.txt doctor.json doctor-left.txt doctor.log; do put $file; done
 }

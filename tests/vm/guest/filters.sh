@@ -2,7 +2,7 @@
 # judged by check_filters.py.
 
 # The perf descriptors that the daemon holds.
-perf_descriptors() { ls -l /proc/$daemon/fd | grep -c perf_event; }
+perf_descriptors() { ls -l /proc/$(engine)/fd | grep -c perf_event; }
 
 guest_filters() {
   say "asking for two branch filters at once"
