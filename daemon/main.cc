@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -459,6 +460,11 @@ absl::StatusOr<BrokerSetup> PrepareBroker(const Flags& flags, const Config& conf
   std::vector<int> others;
   if (user->change) others = {CAP_SETUID, CAP_SETGID, CAP_KILL};
   if (setup.start.hold_rings) others.push_back(CAP_IPC_LOCK);
+  // Level 3 is of distributors' kernels (Debian's by default), and asks for more than CAP_PERFMON.
+  int paranoid = 0;
+  if (std::ifstream("/proc/sys/kernel/perf_event_paranoid") >> paranoid && paranoid > 2) {
+    others.push_back(CAP_SYS_ADMIN);
+  }
   if (absl::Status kept = KeepCapabilities(others); !kept.ok()) return kept;
   Log(LogLevel::kDebug, absl::StrCat("the engine runs as ", user->name, " (uid ", user->uid, ")"));
   return setup;
