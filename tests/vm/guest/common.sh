@@ -22,7 +22,7 @@ start_daemon() {
 }
 
 # What opens events and starts experiments.
-engine() { pgrep -P $daemon; }
+engine() { grep -l "^PPid:[[:space:]]*$daemon\$" /proc/[0-9]*/status 2>/dev/null | cut -d / -f 3; }
 
 stop_daemon() {
   kill $daemon
