@@ -1,5 +1,5 @@
-# What most files read again and again, read once: it halves a cold build. A file still includes what
-# it uses: -DLBRD_PRECOMPILED=OFF shows where one does not (the clang preset builds so).
+# What most files read again and again, read once. A file still includes what it
+# uses: -DLBRD_PRECOMPILED=OFF shows where one does not (the clang preset builds so).
 option(LBRD_PRECOMPILED "Precompile the standard library's, abseil's, gRPC's and GoogleTest's headers" ON)
 
 set(precompiled_base <algorithm> <array> <atomic> <cerrno> <cstddef> <cstdint> <cstring> <functional> <limits> <map>

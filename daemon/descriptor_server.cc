@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "daemon/descriptor_message.h"
 #include "daemon/unix_listener.h"
 
 namespace lbrd::daemon {
@@ -26,24 +26,8 @@ namespace {
 // One line, and a descriptor with it unless that is negative.
 absl::Status Send(int client, std::string line, int fd) {
   line.push_back('\n');
-  iovec data{line.data(), line.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-  }
   // A line this short goes in one piece or not at all.
-  if (sendmsg(client, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(line.size())) {
-    return absl::OkStatus();
-  }
+  if (SendMessage(client, line, fd)) return absl::OkStatus();
   return absl::ErrnoToStatus(errno, "cannot send a descriptor");
 }
 

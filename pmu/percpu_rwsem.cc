@@ -16,8 +16,8 @@
 namespace lbrd::pmu {
 namespace {
 
-// Looks before a thread sleeps, some 10 us: sections are shorter than to sleep and to be woken,
-// which takes 50 us where the CPU is idle, and milliseconds where it is not.
+// Looks before a thread sleeps: sections are shorter than to sleep and to be woken, which takes
+// milliseconds where the CPU has other work.
 constexpr int kSpins = 256;
 
 long Membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0); }

@@ -86,11 +86,17 @@ Probe ProbeParanoid(Kernel& kernel, bool events_open) {
     return probe;
   }
   probe.value = absl::StrCat(*level, events_open ? ", and lbrd may open events" : "");
-  probe.why = absl::StrCat("kernel.perf_event_paranoid is ", *level,
-                           "; root and CAP_PERFMON are not bound by it.");
+  // Linux itself knows levels up to 2. Distributors' kernels (Debian's) have more, and lift those
+  // for CAP_SYS_ADMIN alone.
+  const bool distributors = *level > 2;
+  probe.why = absl::StrCat("kernel.perf_event_paranoid is ", *level, "; root and ",
+                           distributors ? "CAP_SYS_ADMIN" : "CAP_PERFMON", " are not bound by it.");
   if (!events_open) {
     probe.verdict = ProbeVerdict::kDegraded;
-    probe.action = "run lbrd as root or with CAP_PERFMON, or sysctl kernel.perf_event_paranoid=-1";
+    probe.action =
+        distributors
+            ? "sysctl kernel.perf_event_paranoid=2, or run lbrd as root"
+            : "run lbrd as root or with CAP_PERFMON, or sysctl kernel.perf_event_paranoid=-1";
   }
   return probe;
 }

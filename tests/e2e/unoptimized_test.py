@@ -1,4 +1,4 @@
-"""A program as it comes from a compiler that was not asked to optimize. A tenth of its samples are
+"""A program as it comes from a compiler that was not asked to optimize. Some of its samples are
 taken at `ret`, where its call frame information speaks of a word below the stack pointer."""
 
 import pathlib

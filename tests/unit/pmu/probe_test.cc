@@ -212,6 +212,7 @@ TEST_F(ProbeTest, CannotWorkWithoutPermission) {
   EXPECT_THAT(probe.action, HasSubstr("CAP_PERFMON"));
   EXPECT_EQ(Find(found, "paranoid-level").verdict, ProbeVerdict::kDegraded);
   EXPECT_THAT(Find(found, "paranoid-level").value, HasSubstr("4"));
+  EXPECT_THAT(Find(found, "paranoid-level").action, HasSubstr("perf_event_paranoid=2"));
   EXPECT_FALSE(found.chosen.ok());
 }
 
