@@ -127,17 +127,21 @@ def engine_of(process):
     return wait_for(lambda: children(process.pid))[0]
 
 
-def kernel_events(process):
-    """How many perf events it and its children have open."""
+def events_of(pid):
+    """How many perf events the process has open."""
     count = 0
-    for pid in [process.pid, *children(process.pid)]:
-        folder = f"/proc/{pid}/fd"
-        for entry in os.listdir(folder):
-            try:
-                count += os.readlink(f"{folder}/{entry}") == "anon_inode:[perf_event]"
-            except OSError:
-                pass  # closed meanwhile
+    folder = f"/proc/{pid}/fd"
+    for entry in os.listdir(folder):
+        try:
+            count += os.readlink(f"{folder}/{entry}") == "anon_inode:[perf_event]"
+        except OSError:
+            pass  # closed meanwhile
     return count
+
+
+def kernel_events(process):
+    """How many it and its children have open."""
+    return sum(events_of(pid) for pid in [process.pid, *children(process.pid)])
 
 
 class Session(dict):
