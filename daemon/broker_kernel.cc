@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -14,11 +15,12 @@ namespace {
 
 constexpr absl::string_view kCgroups = "/sys/fs/cgroup/";
 
-// Of "/proc/PID/maps" of another process; 0: it is another file. Our own we may read.
-int32_t PidOfMaps(absl::string_view path) {
+// Of "/proc/PID/maps", with `name` "maps", of another process; 0: it is another file. Our own we
+// may read.
+int32_t OtherProcessOf(absl::string_view path, absl::string_view name) {
   int32_t pid = 0;
-  if (!absl::ConsumePrefix(&path, "/proc/") || !absl::ConsumeSuffix(&path, "/maps") ||
-      !absl::SimpleAtoi(path, &pid) || pid == getpid()) {
+  if (!absl::ConsumePrefix(&path, "/proc/") || !absl::ConsumeSuffix(&path, name) ||
+      !absl::ConsumeSuffix(&path, "/") || !absl::SimpleAtoi(path, &pid) || pid == getpid()) {
     return 0;
   }
   return pid;
@@ -70,7 +72,7 @@ void* BrokerKernel::MapRing(int fd, uint64_t data_bytes, int* error) {
 
 absl::StatusOr<std::string> BrokerKernel::ReadFile(const std::string& path, uint64_t limit) {
   BrokerRequest request;
-  if (const int32_t pid = PidOfMaps(path); pid != 0) {
+  if (const int32_t pid = OtherProcessOf(path, "maps"); pid != 0) {
     request = {.call = BrokerCall::kOpenMaps, .pid = pid};
   } else if (path == "/proc/kallsyms") {
     request = {.call = BrokerCall::kOpenKernelSymbols};
@@ -83,6 +85,16 @@ absl::StatusOr<std::string> BrokerKernel::ReadFile(const std::string& path, uint
                                absl::StrCat("cannot open ", path));
   }
   return ReadAll(reply.fd, path, limit);
+}
+
+absl::StatusOr<std::string> BrokerKernel::ReadLink(const std::string& path) {
+  const int32_t pid = OtherProcessOf(path, "exe");
+  if (pid == 0) return LinuxKernel::ReadLink(path);
+  BrokerClient::Reply reply = broker_.Ask({.call = BrokerCall::kReadExe, .pid = pid});
+  if (reply.error != 0) {
+    return absl::ErrnoToStatus(reply.error, absl::StrCat("cannot read ", path));
+  }
+  return std::move(reply.payload);
 }
 
 }  // namespace lbrd::daemon

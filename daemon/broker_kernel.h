@@ -9,11 +9,10 @@
 #include "absl/synchronization/mutex.h"
 #include "daemon/broker_client.h"
 #include "pmu/linux_kernel.h"
-#include "pmu/ring_locking.h"
 
 namespace lbrd::daemon {
 
-class BrokerKernel : public pmu::LinuxKernel, public pmu::RingLocking {
+class BrokerKernel : public pmu::LinuxKernel {
  public:
   // `hold_rings`: RLIMIT_MEMLOCK is too low for rings, and the broker may lock them instead.
   BrokerKernel(BrokerClient* broker, bool hold_rings) : broker_(*broker), hold_rings_(hold_rings) {}
@@ -24,7 +23,9 @@ class BrokerKernel : public pmu::LinuxKernel, public pmu::RingLocking {
   int OpenFolder(const std::string& path) override;
   void* MapRing(int fd, uint64_t data_bytes, int* error) override;
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
-  bool unbound() const override { return hold_rings_; }
+  // Of /proc/PID/exe the broker is asked.
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override;
+  bool rings_unbound() const override { return hold_rings_; }
 
  private:
   BrokerClient& broker_;

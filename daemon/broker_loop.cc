@@ -79,14 +79,14 @@ class BrokerLoop {
     NotifySystemd(message);
     if (!absl::StrContains(message, "READY=1")) return;
     was_ready_ = true;
-    if (setup_.ready_fd >= 0) close(std::exchange(setup_.ready_fd, -1));
+    if (setup_.ready_fd < 0) return;
+    const char ready = '\n';
+    if (write(setup_.ready_fd, &ready, 1) != 1) Log(LogLevel::kWarning, "nobody reads --ready-fd");
+    close(std::exchange(setup_.ready_fd, -1));
   }
 
   void Start() {
-    std::vector<int> inherited;
-    if (setup_.ready_fd >= 0) inherited.push_back(setup_.ready_fd);
-    const absl::StatusOr<EngineProcess> started =
-        StartEngine(setup_.user, setup_.arguments, inherited);
+    const absl::StatusOr<EngineProcess> started = StartEngine(setup_.user, setup_.arguments);
     if (!started.ok()) {
       Log(LogLevel::kError, started.status().message());
       if (!was_ready_) {

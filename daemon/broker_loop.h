@@ -27,7 +27,7 @@ struct BrokerSetup {
   std::vector<std::string> arguments;  // the daemon's own
   EngineStart start;                   // of the first engine
   std::string config_path;             // which the engine may read again; empty: none
-  int ready_fd = -1;                   // the first engine tells there that it serves
+  int ready_fd = -1;                   // gets a newline once the first engine serves
 };
 
 inline constexpr absl::Duration kStopPatience = absl::Seconds(15);

@@ -53,7 +53,7 @@ void DropPrivileges(const EngineUser& user) {
 }
 
 [[noreturn]] void BecomeEngine(const EngineUser& user, const std::vector<std::string>& arguments,
-                               const std::vector<int>& inherited, int channel, pid_t broker) {
+                               int channel, pid_t broker) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -64,7 +64,6 @@ void DropPrivileges(const EngineUser& user) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != broker) _exit(kNotStarted);
   syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
-  for (const int fd : inherited) fcntl(fd, F_SETFD, 0);
   fcntl(channel, F_SETFD, 0);
   // systemd speaks with the broker alone, but the engine is to know how often.
   unsetenv("NOTIFY_SOCKET");
@@ -100,15 +99,14 @@ absl::StatusOr<EngineUser> FindEngineUser() {
 }
 
 absl::StatusOr<EngineProcess> StartEngine(const EngineUser& user,
-                                          const std::vector<std::string>& arguments,
-                                          const std::vector<int>& inherited) {
+                                          const std::vector<std::string>& arguments) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return absl::ErrnoToStatus(errno, "cannot make the engine's channel");
   }
   const pid_t broker = getpid();
   const pid_t pid = fork();
-  if (pid == 0) BecomeEngine(user, arguments, inherited, ends[1], broker);
+  if (pid == 0) BecomeEngine(user, arguments, ends[1], broker);
   const int error = errno;
   close(ends[1]);
   if (pid < 0) {

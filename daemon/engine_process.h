@@ -31,11 +31,9 @@ struct EngineProcess {
 };
 
 // Starts `/proc/self/exe` with `arguments` (its name first) and `--engine CHANNEL`, its end of the
-// channel. `inherited` are descriptors that it has under the same numbers, beside its standard
-// ones. It dies with the broker.
+// channel, which it has beside its standard ones. It dies with the broker.
 absl::StatusOr<EngineProcess> StartEngine(const EngineUser& user,
-                                          const std::vector<std::string>& arguments,
-                                          const std::vector<int>& inherited);
+                                          const std::vector<std::string>& arguments);
 
 // Gives the history's folder, which is made if it is missing, and what is in it to the engine's
 // user: once, while the broker still may. A folder that holds anything else stays as it is. What

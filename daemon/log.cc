@@ -8,6 +8,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -41,6 +42,10 @@ void Log(LogLevel level, absl::string_view line) {
   const std::string text = FormatLogLine(level, line, journal);
   // Nowhere is left to complain to when this fails.
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+}
+
+void LogLines(LogLevel level, absl::string_view lines) {
+  for (const absl::string_view line : absl::StrSplit(lines, '\n')) Log(level, line);
 }
 
 }  // namespace lbrd::daemon

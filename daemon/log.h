@@ -15,6 +15,8 @@ void SetLogLevel(LogLevel level);
 // Thread-safe; one write per line. Control characters are shown as '?': what a client can put into
 // a line must not make it two.
 void Log(LogLevel level, absl::string_view line);
+// The same for text of several lines.
+void LogLines(LogLevel level, absl::string_view lines);
 
 // The line as it is written.
 std::string FormatLogLine(LogLevel level, absl::string_view line, bool journal);

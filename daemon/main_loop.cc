@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/log.h"
-#include "daemon/systemd.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -44,7 +43,7 @@ std::string RunMainLoop(const MainLoopDuties& duties) {
   const absl::Duration tick = std::min(kTick, duties.watchdog / 3);
   bool was_well = true;
   absl::Time last_busy = absl::Now();
-  NotifySystemd("READY=1");
+  duties.notify(kReady);
   while (true) {
     duties.keep_budget();
     const absl::Status health = duties.health();
@@ -54,7 +53,7 @@ std::string RunMainLoop(const MainLoopDuties& duties) {
     } else {
       message = absl::StrCat("STATUS=", health.message());
     }
-    NotifySystemd(message);
+    duties.notify(message);
     if (health.ok() != was_well) {
       Log(was_well ? LogLevel::kError : LogLevel::kInfo,
           was_well ? absl::StrCat(health.message(), "; not telling the watchdog that all is well")
@@ -74,9 +73,9 @@ std::string RunMainLoop(const MainLoopDuties& duties) {
       case 0:
         break;
       case SIGHUP:
-        NotifySystemd("RELOADING=1");
+        duties.notify("RELOADING=1");
         duties.reload();
-        NotifySystemd("READY=1");
+        duties.notify(kReady);
         break;
       default:
         return absl::StrCat("SIG", sigabbrev_np(number));

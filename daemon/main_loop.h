@@ -16,12 +16,18 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace lbrd::daemon {
 
+// The first message.
+inline constexpr char kReady[] = "READY=1";
+
 struct MainLoopDuties {
   absl::Duration watchdog = absl::InfiniteDuration();  // as systemd wants it
+  // How systemd hears of it: a message of sd_notify(3).
+  std::function<void(absl::string_view message)> notify;
   std::function<absl::Status()> health;
   std::function<std::string()> status;  // a line for systemctl status
   std::function<void()> keep_budget;

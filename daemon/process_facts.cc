@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "daemon/process_status.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 std::string ReadProc(int32_t pid, absl::string_view name) {
   const int fd = open(absl::StrCat("/proc/", pid, "/", name).c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return "";
-  std::string text(16384, '\0');
+  std::string text(kMaxStatusBytes, '\0');
   size_t size = 0;
   ssize_t got = 0;
   while (size < text.size() && (got = read(fd, text.data() + size, text.size() - size)) > 0) {
@@ -40,18 +41,10 @@ int64_t Seconds(clockid_t clock) {
 
 std::optional<ProcessFacts> ReadProcessFacts(int32_t pid) {
   ProcessFacts facts{.namespaced_pid = pid};
-  const std::string status = ReadProc(pid, "status");
-  for (const absl::string_view line : absl::StrSplit(status, '\n')) {
-    const std::vector<absl::string_view> words =
-        absl::StrSplit(line, absl::ByAnyChar("\t "), absl::SkipEmpty());
-    // Uid: real, effective, …; NSpid: one pid a namespace, the outermost first.
-    if (words.size() > 2 && words[0] == "Uid:" && !absl::SimpleAtoi(words[2], &facts.uid))
-      return {};
-    if (words.size() > 1 && words[0] == "NSpid:" &&
-        !absl::SimpleAtoi(words.back(), &facts.namespaced_pid)) {
-      return {};
-    }
-  }
+  const ProcessStatus status = ParseProcessStatus(ReadProc(pid, "status"));
+  if (!status.users.has_value()) return std::nullopt;
+  facts.uid = status.users->effective;
+  if (status.namespaced_pid.has_value()) facts.namespaced_pid = *status.namespaced_pid;
   // The 22nd field is the start in clock ticks since the boot; the second, the name in parentheses,
   // may hold anything, so counting begins behind it.
   const std::string stat = ReadProc(pid, "stat");

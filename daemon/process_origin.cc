@@ -1,44 +1,20 @@
 #include "daemon/process_origin.h"
 
-#include <limits.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
-#include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "daemon/process_status.h"
 #include "pmu/proc_scan.h"
 
 namespace lbrd::daemon {
 namespace {
 
-constexpr uint64_t kMaxFileBytes = 64 << 10;
+constexpr uint64_t kMaxCgroupBytes = 64 << 10;
 // A process seldom changes user or cgroup.
 constexpr uint64_t kFreshNs = 60'000'000'000;
-
-// "Uid:  real effective saved file-system".
-void ReadUsers(absl::string_view status, ProcessOrigin* origin) {
-  for (const absl::string_view line : absl::StrSplit(status, '\n')) {
-    if (!absl::StartsWith(line, "Uid:")) continue;
-    const std::vector<absl::string_view> fields =
-        absl::StrSplit(line.substr(4), absl::ByAnyChar("\t "), absl::SkipEmpty());
-    uint32_t real = 0;
-    uint32_t effective = 0;
-    uint32_t saved = 0;
-    if (fields.size() < 3 || !absl::SimpleAtoi(fields[0], &real) ||
-        !absl::SimpleAtoi(fields[1], &effective) || !absl::SimpleAtoi(fields[2], &saved)) {
-      return;
-    }
-    origin->uid = effective;
-    if (real == effective && saved == effective) origin->owner = effective;
-    return;
-  }
-}
 
 // Lines "ID:controllers:path"; v2's has ID 0 and no controllers.
 std::string CgroupOf(absl::string_view text) {
@@ -52,20 +28,7 @@ std::string CgroupOf(absl::string_view text) {
   return std::string(perf_event);
 }
 
-std::string ReadExe(int32_t pid) {
-  char exe[PATH_MAX];
-  const ssize_t length = readlink(absl::StrCat("/proc/", pid, "/exe").c_str(), exe, sizeof(exe));
-  return length > 0 ? std::string(exe, static_cast<size_t>(length)) : "";
-}
-
-std::function<std::string(int32_t)>& ExeReader() {
-  static std::function<std::string(int32_t)> reader = ReadExe;
-  return reader;
-}
-
 }  // namespace
-
-void SetExeReader(std::function<std::string(int32_t)> reader) { ExeReader() = std::move(reader); }
 
 std::optional<ProcessOrigin> ReadProcessOrigin(pmu::Kernel& kernel, int32_t pid) {
   if (pid == 0) return ProcessOrigin{.uid = 0, .owner = 0, .cgroup = "/", .exe = ""};
@@ -74,11 +37,18 @@ std::optional<ProcessOrigin> ReadProcessOrigin(pmu::Kernel& kernel, int32_t pid)
   if (!start.has_value()) return std::nullopt;
   ProcessOrigin origin{.start_ticks = *start};
   const std::string folder = absl::StrCat("/proc/", pid);
-  const absl::StatusOr<std::string> status = kernel.ReadFile(folder + "/status", kMaxFileBytes);
-  if (status.ok()) ReadUsers(*status, &origin);
-  const absl::StatusOr<std::string> cgroup = kernel.ReadFile(folder + "/cgroup", kMaxFileBytes);
+  const absl::StatusOr<std::string> text = kernel.ReadFile(folder + "/status", kMaxStatusBytes);
+  const std::optional<ProcessUsers> users =
+      text.ok() ? ParseProcessStatus(*text).users : std::nullopt;
+  if (users.has_value()) {
+    origin.uid = users->effective;
+    if (users->real == users->effective && users->saved == users->effective) {
+      origin.owner = users->effective;
+    }
+  }
+  const absl::StatusOr<std::string> cgroup = kernel.ReadFile(folder + "/cgroup", kMaxCgroupBytes);
   if (cgroup.ok()) origin.cgroup = CgroupOf(*cgroup);
-  origin.exe = ExeReader()(pid);
+  origin.exe = kernel.ReadLink(folder + "/exe").value_or("");
   if (pmu::StartTicksOf(kernel, pid, pid) != start) return std::nullopt;
   return origin;
 }

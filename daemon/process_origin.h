@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,10 +25,6 @@ struct ProcessOrigin {
 // Of a running process; nullopt: it is gone. PID 0 stands for the idle tasks, which are root's.
 // About 60 us of system calls.
 std::optional<ProcessOrigin> ReadProcessOrigin(pmu::Kernel& kernel, int32_t pid);
-
-// How the path of a process's program is read: readlink(2) of /proc/PID/exe with our own rights, or
-// what is set here before any thread starts. Empty: it cannot be told.
-void SetExeReader(std::function<std::string(int32_t)> reader);
 
 // Origins of the processes that samples come from, read as soon as may be after the first of them.
 //

@@ -5,29 +5,14 @@
 #include <unistd.h>
 
 #include <string>
-#include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
+#include "daemon/process_status.h"
 
 namespace lbrd::daemon {
 namespace {
 
 using pmu::Ownership;
-
-bool AllAre(absl::string_view uids, uint32_t wanted) {
-  int count = 0;
-  for (const absl::string_view word :
-       absl::StrSplit(uids, absl::ByAnyChar(" \t"), absl::SkipEmpty())) {
-    uint32_t uid = 0;
-    if (!absl::SimpleAtoi(word, &uid) || uid != wanted) return false;
-    ++count;
-  }
-  return count == 4;
-}
 
 Ownership OwnershipOfFolder(int folder, uint32_t uid) {
   // The owner of these files is the process's effective user, or root where it is not dumpable.
@@ -35,23 +20,15 @@ Ownership OwnershipOfFolder(int folder, uint32_t uid) {
   if (fstatat(folder, "environ", &environment, 0) != 0) return Ownership::kGone;
   const int fd = openat(folder, "status", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return Ownership::kGone;
-  std::string status(8192, '\0');
-  const ssize_t bytes = read(fd, status.data(), status.size());
+  std::string text(kMaxStatusBytes, '\0');
+  const ssize_t bytes = read(fd, text.data(), text.size());
   close(fd);
   if (bytes <= 0) return Ownership::kGone;
-  status.resize(static_cast<size_t>(bytes));
-  bool users = false;
-  bool capabilities = true;
-  for (absl::string_view line : absl::StrSplit(status, '\n')) {
-    if (absl::ConsumePrefix(&line, "Uid:")) users = AllAre(line, uid);
-    uint64_t held = 0;
-    if (absl::ConsumePrefix(&line, "CapPrm:") &&
-        absl::SimpleHexAtoi(absl::StripAsciiWhitespace(line), &held)) {
-      capabilities = held != 0;
-    }
-  }
+  text.resize(static_cast<size_t>(bytes));
+  const ProcessStatus status = ParseProcessStatus(text);
+  const bool users = status.users.has_value() && status.users->AllAre(uid);
   // Root has all rights by what it is.
-  if (uid == 0) capabilities = false;
+  const bool capabilities = uid != 0 && status.permitted_capabilities != uint64_t{0};
   return users && !capabilities && environment.st_uid == uid ? Ownership::kOwn : Ownership::kOther;
 }
 

@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdlib>
-#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -25,13 +24,6 @@ std::string BoundPath(int fd) {
   }
   return std::string(address.sun_path,
                      strnlen(address.sun_path, size - offsetof(sockaddr_un, sun_path)));
-}
-
-std::function<void(absl::string_view)>& Notifier() {
-  static std::function<void(absl::string_view)> notifier = [](absl::string_view message) {
-    sd_notify(0, std::string(message).c_str());
-  };
-  return notifier;
 }
 
 }  // namespace
@@ -74,11 +66,7 @@ absl::StatusOr<GivenSockets> TakeGivenSockets() {
   return given;
 }
 
-void SetNotifier(std::function<void(absl::string_view)> notifier) {
-  Notifier() = std::move(notifier);
-}
-
-void NotifySystemd(absl::string_view message) { Notifier()(message); }
+void NotifySystemd(absl::string_view message) { sd_notify(0, std::string(message).c_str()); }
 
 absl::Duration WatchdogInterval() {
   uint64_t microseconds = 0;

@@ -2,7 +2,6 @@
 // Without systemd nothing is given, and telling does nothing.
 #pragma once
 
-#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -23,11 +22,8 @@ struct GivenSockets {
 // Once. kInvalidArgument: one that is of no use here, or two for one use.
 absl::StatusOr<GivenSockets> TakeGivenSockets();
 
-// A message of sd_notify(3): "READY=1\nSTATUS=…".
+// A message of sd_notify(3): "READY=1\nSTATUS=…". Of systemd's main process: the broker.
 void NotifySystemd(absl::string_view message);
-// The engine tells the broker instead, which alone is systemd's main process. Before any thread
-// starts.
-void SetNotifier(std::function<void(absl::string_view)> notifier);
 // How often systemd wants to hear that all is well (WatchdogSec=); InfiniteDuration: never.
 absl::Duration WatchdogInterval();
 

@@ -62,6 +62,12 @@ class Kernel {
   virtual absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) = 0;
   // The entries of a folder that are numbers, ascending: processes, threads.
   virtual absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) = 0;
+  // Where a symbolic link of /proc points to. readlink(2).
+  virtual absl::StatusOr<std::string> ReadLink(const std::string& path) = 0;
+
+  // Whether neither RLIMIT_MEMLOCK nor kernel.perf_event_mlock_kb counts for rings, because
+  // somebody whom they do not bind locks them in memory first.
+  virtual bool rings_unbound() const { return false; }
 };
 
 }  // namespace lbrd::pmu

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -131,6 +132,13 @@ absl::StatusOr<std::vector<int32_t>> LinuxKernel::ListNumbers(const std::string&
   }
   std::sort(numbers.begin(), numbers.end());
   return numbers;
+}
+
+absl::StatusOr<std::string> LinuxKernel::ReadLink(const std::string& path) {
+  char target[PATH_MAX];
+  const ssize_t length = readlink(path.c_str(), target, sizeof(target));
+  if (length < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
+  return std::string(target, static_cast<size_t>(length));
 }
 
 }  // namespace lbrd::pmu

@@ -24,6 +24,7 @@ class LinuxKernel : public Kernel {
   uint64_t PageBytes() override;
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override;
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override;
 
  protected:
   // All that can be read from `fd`, as ReadFile() does; `path` is for errors. Closes it.

@@ -11,7 +11,6 @@
 #include "absl/strings/str_split.h"
 #include "pmu/event_request.h"
 #include "pmu/event_set.h"
-#include "pmu/ring_locking.h"
 
 namespace lbrd::pmu {
 namespace {
@@ -106,9 +105,8 @@ Probe ProbeRingMemory(Kernel& kernel, int32_t cpu, size_t cpus) {
   const uint64_t sysctl_bytes =
       ReadNumber<uint64_t>(kernel, "/proc/sys/kernel/perf_event_mlock_kb").value_or(0) << 10;
   const uint64_t memlock = MemlockLimit(kernel);
-  const auto* locking = dynamic_cast<const RingLocking*>(&kernel);
   const bool unbound =
-      (locking != nullptr && locking->unbound()) || HasIpcLock(kernel) ||
+      kernel.rings_unbound() || HasIpcLock(kernel) ||
       ReadNumber<int32_t>(kernel, "/proc/sys/kernel/perf_event_paranoid").value_or(2) < 0;
   probe.why = absl::StrCat("kernel.perf_event_mlock_kb gives ", sysctl_bytes >> 10,
                            " KiB a CPU, RLIMIT_MEMLOCK ", Mebibytes(memlock), " more; ",

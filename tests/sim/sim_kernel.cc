@@ -301,6 +301,10 @@ absl::StatusOr<std::string> SimKernel::ReadFile(const std::string& path, uint64_
   return text;
 }
 
+absl::StatusOr<std::string> SimKernel::ReadLink(const std::string& path) {
+  return absl::NotFoundError(absl::StrCat(path, " is of no file"));
+}
+
 absl::StatusOr<std::vector<int32_t>> SimKernel::ListNumbers(const std::string& folder) {
   Lock lock(this);
   if (const int error = Begin(Call::kListNumbers); error != 0) {

@@ -92,6 +92,8 @@ class SimKernel : public pmu::Kernel {
   uint64_t PageBytes() override { return kSimPageBytes; }
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override;
+  // No file of it is executed.
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override;
 
  private:
   struct Descriptor {

@@ -108,6 +108,9 @@ class CountingKernel : public Kernel {
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t) override {
     return absl::NotFoundError(path);
   }
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override {
+    return absl::NotFoundError(path);
+  }
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override {
     return absl::NotFoundError(folder);
   }

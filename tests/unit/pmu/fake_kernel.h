@@ -210,6 +210,9 @@ class FakeKernel : public Kernel {
     if (found->second.size() > limit) return absl::ResourceExhaustedError(path);
     return found->second;
   }
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override {
+    return absl::NotFoundError(path);
+  }
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override {
     on_list(folder);
     const auto found = folders.find(folder);
