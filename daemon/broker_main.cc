@@ -20,6 +20,7 @@
 #include "daemon/engine_start.h"
 #include "daemon/log.h"
 #include "daemon/metrics_address.h"
+#include "daemon/metrics_server.h"
 #include "daemon/privileges.h"
 #include "daemon/systemd.h"
 #include "daemon/unix_listener.h"

@@ -45,6 +45,7 @@
 #include "daemon/systemd.h"
 #include "daemon/target_files.h"
 #include "daemon/task_table.h"
+#include "daemon/unix_listener.h"
 #include "pmu/admission.h"
 #include "pmu/admission_limits.h"
 
