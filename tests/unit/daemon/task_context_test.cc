@@ -1,4 +1,7 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <random>
 #include <set>
@@ -85,6 +88,22 @@ TEST(TaskContextPool, CountsWhatHistoriesTake) {
   EXPECT_EQ(pool.bytes(), 0u);
 }
 
+TEST(TaskContextPool, ARetiredContextTakesItsHistoryAlong) {
+  TaskContextPool pool(2);
+  std::vector<unwind::Call> calls(BranchHistory::kInlineCalls + 10, {.from = 1, .to = 2});
+  for (int i = 0; i < 2; ++i) {
+    TaskContext* context = AllocTaskContext(&pool, false);
+    ASSERT_NE(context, nullptr);
+    BranchHistory history;
+    history.Store(5, calls);
+    context->set_history(history);
+    context->Kill();
+    context->Retire();
+  }
+  RcuBarrier();
+  EXPECT_EQ(pool.bytes(), 0u);
+}
+
 TEST(TaskContextPool, GivesTheMemoryOfWhatIsFreeBack) {
   constexpr size_t kContexts = 4 * TaskContextPool::kBlockContexts;
   TaskContextPool pool(kContexts);
@@ -109,6 +128,22 @@ TEST(TaskContextPool, GivesTheMemoryOfWhatIsFreeBack) {
     EXPECT_EQ(pool.bytes(), 0u);
     EXPECT_EQ(pool.resident_blocks(), 1u);
   }
+}
+
+TEST(TaskContextPool, IsRefusedWhereTheKernelHasNoMemory) {
+  TaskContextPool pool(1);
+  const pid_t child = fork();
+  if (child == 0) {
+    // What becomes writable counts, as what is mapped so does.
+    const rlimit none{0, 0};
+    if (setrlimit(RLIMIT_DATA, &none) != 0) _exit(2);
+    alarm(20);
+    const bool refused = AllocTaskContext(&pool, false) == nullptr;
+    _exit(refused && pool.refused() == 1 && pool.bytes() == 0 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(TaskContextPool, ThreadsNeverHaveTheSameContext) {

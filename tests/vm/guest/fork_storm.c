@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
   while (!over) {
     const pid_t child = fork();
     if (child == 0) {
-      for (volatile int i = 0; i < 20000; ++i) continue;
+      for (volatile int i = 0; i < 1000; ++i) continue;
       _exit(0);
     }
     forks += child > 0;
