@@ -23,6 +23,15 @@ function(lbrd_test_options target)
   lbrd_precompile(${target} test)
 endfunction()
 
+# What reads a command line: CLI11 is all in its headers, and sanitized it takes the optimizer longer
+# than everything else together.
+function(lbrd_command_options target)
+  if(LBRD_SANITIZE)
+    lbrd_fast_build(${target})
+  endif()
+  lbrd_precompile(${target} command)
+endfunction()
+
 # Each set is compiled once, for a library of its own, which has the options of all that use it.
 function(lbrd_precompile target set)
   if(NOT LBRD_PRECOMPILED)
@@ -37,6 +46,8 @@ function(lbrd_precompile target set)
       target_link_libraries(${owner} PRIVATE gRPC::grpc++)
     elseif(set STREQUAL "test")
       target_link_libraries(${owner} PRIVATE GTest::gmock)
+    endif()
+    if(set STREQUAL "test" OR (set STREQUAL "command" AND LBRD_SANITIZE))
       lbrd_fast_build(${owner})
     endif()
     target_precompile_headers(${owner} PRIVATE ${precompiled_${set}})

@@ -47,8 +47,10 @@ std::string TargetText(const v1::Target& target) {
 
 void Audit::Line(const Identity& who, absl::string_view what, const absl::Status& result) {
   if (!on_) return;
-  std::string line =
-      absl::StrCat("audit: uid=", who.uid, " pid=", who.pid, " comm=", Quoted(who.comm), " ", what);
+  const std::string caller = who.certificate.empty()
+                                 ? absl::StrCat(" pid=", who.pid, " comm=", Quoted(who.comm))
+                                 : absl::StrCat(" certificate=", Quoted(who.certificate));
+  std::string line = absl::StrCat("audit: uid=", who.uid, caller, " ", what);
   if (result.ok()) {
     Log(LogLevel::kInfo, absl::StrCat(line, " result=ok"));
     return;

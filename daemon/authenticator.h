@@ -6,9 +6,11 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "daemon/authorization.h"
+#include "daemon/certificate_roles.h"
 #include "daemon/peer_table.h"
 #include "daemon/request_budget.h"
 
@@ -20,8 +22,11 @@ namespace lbrd::daemon {
 
 class Authenticator {
  public:
-  explicit Authenticator(AdminPolicy policy = PolicyOfMachine(), UserLimits limits = {})
-      : policy_(policy), budget_(limits.requests_per_second) {}
+  explicit Authenticator(AdminPolicy policy = PolicyOfMachine(), UserLimits limits = {},
+                         CertificateRoles certificates = {})
+      : policy_(policy),
+        certificates_(std::move(certificates)),
+        budget_(limits.requests_per_second) {}
 
   // Root, who runs the daemon, and the members of group `lbrd`, if there is one. Of these, who is a
   // member now: groups are a process's own from its login on.
@@ -31,16 +36,22 @@ class Authenticator {
   // whose number its RPCs are known. The caller closes its own before. kResourceExhausted names the
   // rule.
   absl::StatusOr<int> TakeUp(int socket);
+  // The same for a connection of another machine, of which nobody knows yet whose it is: all of
+  // these together have as many as one user.
+  absl::StatusOr<int> TakeUpRemote(int socket);
 
   // Whoever connected that socket: for those that gRPC does not serve.
   absl::StatusOr<Identity> IdentifySocket(int socket) const;
 
-  // Who made this RPC, which is worth `cost` ordinary requests. kUnauthenticated,
-  // kResourceExhausted.
+  // Who made this RPC, by the certificate or the socket of its connection, which is worth `cost`
+  // ordinary requests. kUnauthenticated, kPermissionDenied, kResourceExhausted.
   absl::StatusOr<Identity> Identify(const grpc::ServerContext& context, double cost);
 
  private:
+  absl::StatusOr<Identity> Find(const grpc::ServerContext& context) const;
+
   const AdminPolicy policy_;
+  const CertificateRoles certificates_;
   PeerTable peers_ = PeerTable::OfProcess();
   RequestBudget budget_;
 };

@@ -27,6 +27,8 @@ struct Identity {
   uint32_t uid = UINT32_MAX;
   int32_t pid = 0;   // for people
   std::string comm;  // for people; any bytes
+  // Of whom another machine's user is, by what lbrd.toml says of this name; empty: a process here.
+  std::string certificate;
 
   bool admin() const { return role == Role::kAdmin; }
 };
@@ -53,6 +55,7 @@ inline constexpr char kOwnDescriptors[] = "own-descriptors";
 inline constexpr char kExperiments[] = "experiments";
 inline constexpr char kDaemonFigures[] = "daemon-figures";
 inline constexpr char kOthersHidden[] = "others-hidden";
+inline constexpr char kCertificates[] = "certificates";
 inline constexpr char kQuotaSessions[] = "quota-sessions";
 inline constexpr char kQuotaStreams[] = "quota-streams";
 inline constexpr char kQuotaRate[] = "quota-rate";

@@ -173,6 +173,13 @@ Broker::Answered Broker::Do(const BrokerRequest& request, int descriptor) {
     case BrokerCall::kOpenConfig:
       if (options_.config_path.empty()) return Failed(ENOENT, "no configuration file");
       return OpenToRead(options_.config_path);
+    case BrokerCall::kOpenTlsFile: {
+      if (request.flags >= kTlsFiles) {
+        return refuse(absl::InvalidArgumentError("there is no such file"));
+      }
+      const std::string& path = options_.tls_files[request.flags];
+      return path.empty() ? Failed(ENOENT, "not set") : OpenToRead(path);
+    }
     case BrokerCall::kHoldRing: {
       absl::Status may =
           CheckRingBytes(request.flags, static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));

@@ -5,6 +5,7 @@
 // Thread rules: one owner. A request may wait as long as a file system does.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -16,6 +17,7 @@
 #include "daemon/broker_policy.h"
 #include "daemon/broker_protocol.h"
 #include "daemon/file_opener.h"
+#include "daemon/tls_endpoint.h"
 
 namespace lbrd::daemon {
 
@@ -27,7 +29,8 @@ class Broker {
   static constexpr double kBurst = 200'000;
 
   struct Options {
-    std::string config_path;  // empty: there is none to open
+    std::string config_path;                       // empty: there is none to open
+    std::array<std::string, kTlsFiles> tls_files;  // the same
     // What a message for systemd is passed on to.
     std::function<void(absl::string_view)> notify;
   };

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "pmu/read_all.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -84,7 +85,7 @@ absl::StatusOr<std::string> BrokerKernel::ReadFile(const std::string& path, uint
     return absl::ErrnoToStatus(reply.error != 0 ? reply.error : EMFILE,
                                absl::StrCat("cannot open ", path));
   }
-  return ReadAll(reply.fd, path, limit);
+  return pmu::ReadAll(reply.fd, path, limit);
 }
 
 absl::StatusOr<std::string> BrokerKernel::ReadLink(const std::string& path) {

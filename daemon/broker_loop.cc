@@ -26,6 +26,7 @@ class BrokerLoop {
   explicit BrokerLoop(BrokerSetup setup)
       : setup_(std::move(setup)),
         broker_({.config_path = setup_.config_path,
+                 .tls_files = setup_.tls_files,
                  .notify = [this](absl::string_view message) { Notify(message); }}) {}
   ~BrokerLoop() {
     if (signals_ >= 0) close(signals_);

@@ -13,21 +13,24 @@
 // Thread rules: the only thread of its process, which must stay so, since it forks.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "daemon/engine_process.h"
 #include "daemon/engine_start.h"
+#include "daemon/tls_endpoint.h"
 
 namespace lbrd::daemon {
 
 struct BrokerSetup {
   EngineUser user;
-  std::vector<std::string> arguments;  // the daemon's own
-  EngineStart start;                   // of the first engine
-  std::string config_path;             // which the engine may read again; empty: none
-  int ready_fd = -1;                   // gets a newline once the first engine serves
+  std::vector<std::string> arguments;            // the daemon's own
+  EngineStart start;                             // of the first engine
+  std::string config_path;                       // which the engine may read again; empty: none
+  std::array<std::string, kTlsFiles> tls_files;  // empty: other machines are not served
+  int ready_fd = -1;                             // gets a newline once the first engine serves
 };
 
 inline constexpr absl::Duration kStopPatience = absl::Seconds(15);

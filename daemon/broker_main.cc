@@ -23,10 +23,14 @@
 #include "daemon/metrics_server.h"
 #include "daemon/privileges.h"
 #include "daemon/systemd.h"
+#include "daemon/tcp_address.h"
 #include "daemon/unix_listener.h"
 
 namespace lbrd::daemon {
 namespace {
+
+// Connections that wait while one is taken up.
+constexpr int kTlsBacklog = 32;
 
 // Rings are locked memory. False: some bound stays, which this process may not lift.
 bool RaiseLockLimit() {
@@ -67,6 +71,27 @@ absl::Status OpenMetrics(const Config& config, GivenSockets* sockets,
   return absl::OkStatus();
 }
 
+absl::Status OpenTls(const Config& config, GivenSockets* sockets) {
+  if (sockets->tls < 0 && config.tls_listen.empty()) return absl::OkStatus();
+  for (const std::string* file : {&config.tls_cert, &config.tls_key, &config.tls_ca}) {
+    if (!file->empty()) continue;
+    return absl::InvalidArgumentError(
+        "other machines can be served with tls-cert, tls-key and tls-ca only: docs/design/"
+        "authorization.md says how to make them");
+  }
+  if (config.tls_admins.empty() && config.tls_users.empty()) {
+    return absl::InvalidArgumentError(
+        "no certificate has a role: say whose may do what, by tls-admins and tls-users");
+  }
+  if (sockets->tls >= 0) return absl::OkStatus();
+  const std::optional<TcpAddress> address = ParseTcpAddress(config.tls_listen);
+  if (!address.has_value()) return absl::InvalidArgumentError("tls-listen: no address");
+  const absl::StatusOr<int> listener = ListenOnTcp(*address, kTlsBacklog);
+  if (!listener.ok()) return listener.status();
+  sockets->tls = *listener;
+  return absl::OkStatus();
+}
+
 // What takes rights that the broker does not keep is done here, before it gives them up.
 absl::StatusOr<BrokerSetup> PrepareBroker(const StartOptions& options, const Config& config,
                                           std::vector<std::string>* paths) {
@@ -80,17 +105,20 @@ absl::StatusOr<BrokerSetup> PrepareBroker(const StartOptions& options, const Con
                     .arguments = options.arguments,
                     .start = {.daemon_uid = policy.daemon_uid, .admin_group = policy.admin_group},
                     .config_path = ConfigPath(options),
+                    .tls_files = {config.tls_cert, config.tls_key, config.tls_ca},
                     .ready_fd = options.ready_fd};
   absl::StatusOr<GivenSockets> sockets = TakeGivenSockets();
   if (!sockets.ok()) return sockets.status();
   setup.start.sockets_given = sockets->requests >= 0;
   if (!setup.start.sockets_given) {
-    const int metrics = sockets->metrics;
+    const GivenSockets given = *sockets;
     sockets = OpenSockets(config, paths);
     if (!sockets.ok()) return sockets.status();
-    sockets->metrics = metrics;
+    sockets->metrics = given.metrics;
+    sockets->tls = given.tls;
   }
   if (absl::Status opened = OpenMetrics(config, &*sockets, paths); !opened.ok()) return opened;
+  if (absl::Status opened = OpenTls(config, &*sockets); !opened.ok()) return opened;
   setup.start.sockets = *sockets;
   if (absl::Status given = GiveHistory(*user, config.history); !given.ok()) {
     Log(LogLevel::kError, given.message());

@@ -76,6 +76,7 @@ Shape ShapeOf(BrokerCall call) {
     case BrokerCall::kNotify:
       return {.payload = true};
     case BrokerCall::kHoldRing:
+    case BrokerCall::kOpenTlsFile:
       return {.flags = true};
     case BrokerCall::kOpenKernelSymbols:
     case BrokerCall::kOpenConfig:
@@ -91,7 +92,7 @@ std::string BrokerCallName(BrokerCall call) {
   constexpr const char* kNames[] = {"open-event",   "open-binary", "open-perf-map",
                                     "open-maps",    "read-exe",    "open-kernel-symbols",
                                     "open-cgroup",  "open-config", "hold-ring",
-                                    "release-ring", "notify"};
+                                    "release-ring", "notify",      "open-tls-file"};
   static_assert(std::size(kNames) == kLastBrokerCall);
   const auto number = static_cast<uint32_t>(call);
   if (number == 0 || number > kLastBrokerCall) return absl::StrCat("request ", number);

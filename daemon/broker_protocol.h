@@ -46,8 +46,11 @@ enum class BrokerCall : uint32_t {
   kReleaseRing = 10,
   // The payload is a message for systemd: broker_policy.h says which.
   kNotify = 11,
+  // A file of the TLS endpoint, whose path only the broker knows: which one (daemon/tls_endpoint)
+  // is in `flags`. Answer: a descriptor to read.
+  kOpenTlsFile = 12,
 };
-inline constexpr uint32_t kLastBrokerCall = 11;
+inline constexpr uint32_t kLastBrokerCall = 12;
 
 // PATH_MAX, its NUL left out; an attr and a message are shorter.
 inline constexpr size_t kMaxBrokerPayload = 4095;

@@ -17,7 +17,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "daemon/certificate_roles.h"
 #include "daemon/metrics_address.h"
+#include "daemon/tcp_address.h"
+#include "pmu/read_all.h"
 
 #define TOML_EXCEPTIONS 0
 #include <toml++/impl/preprocessor.h>
@@ -56,6 +59,27 @@ absl::Status CheckSocket(const std::string& path) {
 
 absl::Status CheckMetrics(const std::string& address) {
   return address.empty() ? absl::OkStatus() : ParseMetricsAddress(address).status();
+}
+
+absl::Status CheckTlsListen(const std::string& address) {
+  if (address.empty() || ParseTcpAddress(address).has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "must be a numeric address and a port, like 0.0.0.0:7431 or [::]:7431; empty: do not");
+}
+
+absl::Status CheckTlsFile(const std::string& path) {
+  if (path.empty() || (path[0] == '/' && path.find('\0') == std::string::npos)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("must be the absolute path of a PEM file");
+}
+
+absl::Status CheckTlsAdmins(const std::string& names) {
+  return CertificateRoles::Parse(names, "").status();
+}
+
+absl::Status CheckTlsUsers(const std::string& users) {
+  return CertificateRoles::Parse("", users).status();
 }
 
 absl::Status CheckHistory(const std::string& path) {
@@ -136,7 +160,23 @@ constexpr Setting kSettings[] = {
     {"metrics", "ADDRESS",
      "serve the daemon's figures to Prometheus: 127.0.0.1:PORT, [::1]:PORT,\n"
      "or the path of a UNIX socket; empty: do not",
-     false, TextValue{&Config::metrics, CheckMetrics}}};
+     false, TextValue{&Config::metrics, CheckMetrics}},
+    {"tls-listen", "ADDRESS",
+     "serve other machines too, by mutual TLS: 0.0.0.0:PORT, [::]:PORT or\n"
+     "another numeric address; empty: do not",
+     false, TextValue{&Config::tls_listen, CheckTlsListen}},
+    {"tls-cert", "PATH", "the daemon's own certificate (PEM), and those it was issued by", false,
+     TextValue{&Config::tls_cert, CheckTlsFile}},
+    {"tls-key", "PATH", "its private key (PEM); for root only", false,
+     TextValue{&Config::tls_key, CheckTlsFile}},
+    {"tls-ca", "PATH", "certificates (PEM) of those who issue clients theirs", false,
+     TextValue{&Config::tls_ca, CheckTlsFile}},
+    {"tls-admins", "NAMES", "names of certificates whose holders may do everything, with commas",
+     false, TextValue{&Config::tls_admins, CheckTlsAdmins}},
+    {"tls-users", "NAME=UID",
+     "names of certificates whose holders are users of this machine:\n"
+     "alice.example.com=1500, with commas",
+     false, TextValue{&Config::tls_users, CheckTlsUsers}}};
 
 absl::Status SetCount(const CountValue& kind, std::optional<uint64_t> value, Config* config) {
   if (!value || *value < kind.min || *value > kind.max) {
@@ -191,6 +231,11 @@ std::string Shown(std::string_view text) {
 
 std::string At(absl::string_view file, const toml::source_region& where) {
   return absl::StrCat(file, ":", where.begin.line, ": ");
+}
+
+absl::Status TooLarge(absl::string_view file) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(file, ": is larger than ", kMaxConfigBytes, " bytes"));
 }
 
 }  // namespace
@@ -284,10 +329,7 @@ absl::Status Setting::Set(absl::string_view text, Config* config) const {
 
 absl::StatusOr<Config> ParseConfig(absl::string_view text, absl::string_view file,
                                    const Config& defaults) {
-  if (text.size() > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, ": is larger than ", kMaxConfigBytes, " bytes"));
-  }
+  if (text.size() > kMaxConfigBytes) return TooLarge(file);
   // toml++ 3.3 runs into what it holds for unreachable with some characters beyond.
   const auto* beyond = std::find_if(text.begin(), text.end(),
                                     [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
@@ -331,21 +373,9 @@ absl::StatusOr<Config> ReadConfig(const std::string& path) {
 }
 
 absl::StatusOr<Config> ReadOpenConfig(int fd, const std::string& path) {
-  // One byte more than fits shows that it is too large.
-  std::string text(kMaxConfigBytes + 1, '\0');
-  size_t length = 0;
-  ssize_t got = 0;
-  while (length < text.size() &&
-         (got = read(fd, text.data() + length, text.size() - length)) != 0) {
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) break;
-    length += static_cast<size_t>(got);
-  }
-  const int error = errno;
-  close(fd);
-  if (got < 0) return absl::ErrnoToStatus(error, absl::StrCat("cannot read ", path));
-  text.resize(length);
-  return ParseConfig(text, path);
+  const absl::StatusOr<std::string> text = pmu::ReadAll(fd, path, kMaxConfigBytes);
+  if (absl::IsResourceExhausted(text.status())) return TooLarge(path);
+  return text.ok() ? ParseConfig(*text, path) : text.status();
 }
 
 absl::Status ApplyFlags(const FlagValues& flags, Config* config) {

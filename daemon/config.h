@@ -42,6 +42,12 @@ struct Config {
   absl::Duration history_age = HistoryOptions{}.max_age;
   absl::Duration history_bucket = HistoryOptions{}.bucket;
   bool continuous = true;
+  std::string tls_listen;  // "ADDRESS:PORT"; empty: no other machine is served
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_ca;
+  std::string tls_admins;
+  std::string tls_users;
 
   friend bool operator==(const Config&, const Config&) = default;
 };

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "daemon/authorization.h"
 #include "daemon/broker_client.h"
 #include "daemon/broker_kernel.h"
+#include "daemon/certificate_roles.h"
 #include "daemon/continuous_session.h"
 #include "daemon/cpu_budget.h"
 #include "daemon/descriptor_server.h"
@@ -45,6 +47,7 @@
 #include "daemon/systemd.h"
 #include "daemon/target_files.h"
 #include "daemon/task_table.h"
+#include "daemon/tls_endpoint.h"
 #include "daemon/unix_listener.h"
 #include "pmu/admission.h"
 #include "pmu/admission_limits.h"
@@ -111,13 +114,31 @@ struct Served {
   Audit* audit;
 };
 
+// The files of the TLS endpoint are for root only.
+std::function<absl::StatusOr<int>(TlsFile)> TlsFiles(BrokerClient* broker) {
+  return [broker](TlsFile file) -> absl::StatusOr<int> {
+    const BrokerClient::Reply reply =
+        broker->Ask({.call = BrokerCall::kOpenTlsFile, .flags = static_cast<uint64_t>(file)});
+    if (reply.fd >= 0) return reply.fd;
+    return absl::ErrnoToStatus(reply.error != 0 ? reply.error : EMFILE, "cannot be read");
+  };
+}
+
 // A recording's one client has a socket that this process opens itself.
-absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, bool replay,
+absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, BrokerClient* broker,
                               const Served& of) {
   Servers servers;
+  const bool replay = broker == nullptr;
+  std::optional<TlsEndpoint> remote;
+  if (given.tls >= 0) {
+    absl::StatusOr<TlsEndpoint> made = MakeTlsEndpoint(given.tls, TlsFiles(broker));
+    if (!made.ok()) return made.status();
+    remote = *std::move(made);
+  }
   absl::StatusOr<std::unique_ptr<Server>> requests =
       replay ? Server::Listen(config.socket, kOwnerOnly, of.service, of.history, of.authenticator)
-             : Server::Serve(given.requests, "", of.service, of.history, of.authenticator);
+             : Server::Serve(given.requests, "", of.service, of.history, of.authenticator,
+                             std::move(remote));
   if (!requests.ok()) return requests.status();
   servers.requests = *std::move(requests);
   if (replay) return servers;
@@ -223,9 +244,16 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
   TaskTable tasks(options.replay ? kReplayContexts : config->max_contexts);
   Audit audit(!options.replay);  // before the sessions, whose ends it tells of
   // Who an engine is says nothing of who runs the daemon.
-  Authenticator authenticator(broker == nullptr ? Authenticator::PolicyOfMachine()
-                                                : AdminPolicy{.daemon_uid = start.daemon_uid,
-                                                              .admin_group = start.admin_group});
+  const AdminPolicy policy = broker == nullptr ? Authenticator::PolicyOfMachine()
+                                               : AdminPolicy{.daemon_uid = start.daemon_uid,
+                                                             .admin_group = start.admin_group};
+  absl::StatusOr<CertificateRoles> certificates =
+      CertificateRoles::Parse(config->tls_admins, config->tls_users);
+  if (!certificates.ok()) {
+    Log(LogLevel::kError, absl::StrCat("tls-admins, tls-users: ", certificates.status().message()));
+    return 2;
+  }
+  Authenticator authenticator(policy, {}, *std::move(certificates));
   // Before the sessions too: what they find until their end goes there.
   std::string no_history;
   const std::unique_ptr<History> history =
@@ -246,7 +274,7 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
     });
     service.set_continuous(&*continuous);
   }
-  absl::StatusOr<Servers> servers = Serve(*config, start.sockets, options.replay,
+  absl::StatusOr<Servers> servers = Serve(*config, start.sockets, broker,
                                           {.service = &service,
                                            .history = &history_service,
                                            .sessions = &sessions,
@@ -260,6 +288,7 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
     Log(LogLevel::kInfo, start.sockets_given
                              ? std::string("listening on the sockets systemd opened")
                              : absl::StrCat("listening on ", config->socket));
+    if (start.sockets.tls >= 0) Log(LogLevel::kInfo, "serving other machines, by mutual TLS");
   }
   if (continuous.has_value()) continuous->Start();
   const std::string why = RunMainLoop(

@@ -1,19 +1,14 @@
 // Where the figures are served: a loopback address and port, or a UNIX socket.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <variant>
 
 #include "absl/status/statusor.h"
+#include "daemon/tcp_address.h"
 
 namespace lbrd::daemon {
 
-struct TcpAddress {
-  bool ipv6 = false;
-  std::string host;   // a loopback address, numeric
-  uint16_t port = 0;  // 0: any that is free
-};
 struct UnixAddress {
   std::string path;
 };

@@ -1,6 +1,5 @@
 #include "daemon/metrics_server.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -68,22 +67,6 @@ void ServeClient(int connection, const std::function<std::string()>& page) {
   close(connection);
 }
 
-absl::StatusOr<int> Bound(int family, const sockaddr* address, socklen_t size,
-                          const std::string& where) {
-  const int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (listener < 0) return absl::ErrnoToStatus(errno, "cannot make a socket");
-  const int one = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-  // A UNIX socket's mode is what keeps others out, so it must never be open, not even briefly.
-  const mode_t mask = umask(0177);
-  const bool bound = bind(listener, address, size) == 0 && listen(listener, kBacklog) == 0;
-  const int error = errno;
-  umask(mask);
-  if (bound) return listener;
-  close(listener);
-  return absl::ErrnoToStatus(error, absl::StrCat("cannot serve metrics on ", where));
-}
-
 absl::StatusOr<int> Bound(const UnixAddress& unix_address) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -96,25 +79,21 @@ absl::StatusOr<int> Bound(const UnixAddress& unix_address) {
     }
     unlink(address.sun_path);
   }
-  return Bound(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof(address),
-               unix_address.path);
+  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener < 0) return absl::ErrnoToStatus(errno, "cannot make a socket");
+  // Its mode is what keeps others out, so it must never be open, not even briefly.
+  const mode_t mask = umask(0177);
+  const bool bound =
+      bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
+      listen(listener, kBacklog) == 0;
+  const int error = errno;
+  umask(mask);
+  if (bound) return listener;
+  close(listener);
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot listen on ", unix_address.path));
 }
 
-absl::StatusOr<int> Bound(const TcpAddress& tcp) {
-  const std::string where = absl::StrCat(tcp.host, " port ", tcp.port);
-  if (tcp.ipv6) {
-    sockaddr_in6 address{};
-    address.sin6_family = AF_INET6;
-    address.sin6_port = htons(tcp.port);
-    inet_pton(AF_INET6, tcp.host.c_str(), &address.sin6_addr);
-    return Bound(AF_INET6, reinterpret_cast<const sockaddr*>(&address), sizeof(address), where);
-  }
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(tcp.port);
-  inet_pton(AF_INET, tcp.host.c_str(), &address.sin_addr);
-  return Bound(AF_INET, reinterpret_cast<const sockaddr*>(&address), sizeof(address), where);
-}
+absl::StatusOr<int> Bound(const TcpAddress& address) { return ListenOnTcp(address, kBacklog); }
 
 }  // namespace
 

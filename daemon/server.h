@@ -1,12 +1,14 @@
-// The gRPC server on a UNIX socket, with health checking and reflection.
+// The gRPC server on a UNIX socket, with health checking and reflection; and for other machines,
+// where that was asked for, on a TCP socket with mutual TLS.
 //
 // It accepts connections itself, so that each RPC's caller is known (daemon/authenticator.h), and
 // hands them to gRPC, which has no port of its own. A connection that cannot be taken up is told
 // why in HTTP/2's own words (GOAWAY) and closed.
 //
-// Thread rules: one thread of its own, `lbrd-accept`.
+// Thread rules: threads of its own, `lbrd-accept` and `lbrd-accept-tls`.
 #pragma once
 
+#include <grpcpp/server_builder.h>
 #include <sys/types.h>
 
 #include <memory>
@@ -17,6 +19,7 @@
 #include "absl/time/time.h"
 #include "daemon/accept_loop.h"
 #include "daemon/authenticator.h"
+#include "daemon/tls_endpoint.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::daemon {
@@ -30,25 +33,33 @@ class Server {
                                                         grpc::Service* history,
                                                         Authenticator* authenticator);
   // Serves a socket that listens already, such as one that systemd passed. It is closed at the end;
-  // `path` is removed then, unless it is empty.
+  // `path` is removed then, unless it is empty. `remote`: where other machines are
+  // served as well; its listener is the server's.
   static absl::StatusOr<std::unique_ptr<Server>> Serve(int listening_fd, std::string path,
                                                        v1::Profiler::Service* service,
                                                        grpc::Service* history,
-                                                       Authenticator* authenticator);
+                                                       Authenticator* authenticator,
+                                                       std::optional<TlsEndpoint> remote = {});
   ~Server();
   // Stops accepting, and ends what is still open at `deadline`. Removes the socket. Once.
   void Shutdown(absl::Time deadline);
 
  private:
-  Server(std::string path, int listener, std::unique_ptr<grpc::Server> server,
-         Authenticator* authenticator);
+  using TlsAcceptor = grpc::experimental::ExternalConnectionAcceptor;
+
+  Server(std::string path, std::unique_ptr<grpc::Server> server,
+         std::unique_ptr<TlsAcceptor> tls_acceptor, Authenticator* authenticator);
   void TakeUp(int client);
+  void TakeUpRemote(int client);
   void StopAccepting();
 
   const std::string path_;  // empty: not ours to remove
   const std::unique_ptr<grpc::Server> server_;
+  const std::unique_ptr<TlsAcceptor> tls_acceptor_;  // nullptr: other machines are not served
   Authenticator& authenticator_;
-  std::optional<AcceptLoop> accept_loop_;  // the last: it uses the others
+  // The last: they use the others.
+  std::optional<AcceptLoop> accept_loop_;
+  std::optional<AcceptLoop> tls_accept_loop_;
 };
 
 }  // namespace lbrd::daemon

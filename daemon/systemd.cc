@@ -43,6 +43,8 @@ absl::StatusOr<GivenSockets> TakeGivenSockets() {
       const std::string path = BoundPath(fd);
       if (name == "metrics") {
         use = &given.metrics;
+      } else if (name == "tls") {
+        use = &given.tls;
       } else if (!path.empty()) {
         use = absl::EndsWith(path, ".fd") ? &given.descriptors : &given.requests;
       }

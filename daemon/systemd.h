@@ -15,8 +15,9 @@ struct GivenSockets {
   int requests = -1;     // a UNIX socket
   int descriptors = -1;  // a UNIX socket whose path ends in ".fd"
   int metrics = -1;      // any stream socket that is named "metrics" (FileDescriptorName=)
+  int tls = -1;          // any stream socket that is named "tls"
 
-  bool any() const { return requests >= 0 || descriptors >= 0 || metrics >= 0; }
+  bool any() const { return requests >= 0 || descriptors >= 0 || metrics >= 0 || tls >= 0; }
 };
 
 // Once. kInvalidArgument: one that is of no use here, or two for one use.

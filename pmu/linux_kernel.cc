@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "pmu/read_all.h"
 
 namespace lbrd::pmu {
 
@@ -97,29 +98,6 @@ absl::StatusOr<std::string> LinuxKernel::ReadFile(const std::string& path, uint6
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   return ReadAll(fd, path, limit);
-}
-
-absl::StatusOr<std::string> LinuxKernel::ReadAll(int fd, const std::string& path, uint64_t limit) {
-  std::string text;
-  size_t filled = 0;
-  absl::Status status;
-  while (true) {
-    if (text.size() - filled < 4096) text.resize(std::max<size_t>(16384, text.size() * 2));
-    const ssize_t bytes = read(fd, text.data() + filled, text.size() - filled);
-    if (bytes < 0 && errno == EINTR) continue;
-    if (bytes < 0) status = absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
-    if (bytes <= 0) break;
-    filled += static_cast<size_t>(bytes);
-    if (filled > limit) {
-      status =
-          absl::ResourceExhaustedError(absl::StrCat(path, " is larger than ", limit, " bytes"));
-      break;
-    }
-  }
-  close(fd);
-  if (!status.ok()) return status;
-  text.resize(filled);
-  return text;
 }
 
 absl::StatusOr<std::vector<int32_t>> LinuxKernel::ListNumbers(const std::string& folder) {

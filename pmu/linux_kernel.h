@@ -25,10 +25,6 @@ class LinuxKernel : public Kernel {
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override;
   absl::StatusOr<std::string> ReadLink(const std::string& path) override;
-
- protected:
-  // All that can be read from `fd`, as ReadFile() does; `path` is for errors. Closes it.
-  static absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t limit);
 };
 
 }  // namespace lbrd::pmu
