@@ -13,8 +13,7 @@ using ::testing::HasSubstr;
 using Names = std::vector<std::string>;
 
 TEST(CertificateRolesTest, GivesTheRoleOfTheFirstNameThatHasOne) {
-  const auto good =
-      CertificateRoles::Parse("ops.example.com, build-7", " alice = 1500 ,bob=1501,");
+  const auto good = CertificateRoles::Parse("ops.example.com, build-7", " alice = 1500 ,bob=1501,");
   ASSERT_TRUE(good.ok()) << good.status();
   EXPECT_FALSE(good->empty());
   const auto admin = good->IdentityOf(Names{"build-7"});
