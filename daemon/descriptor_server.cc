@@ -18,7 +18,6 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "daemon/descriptor_message.h"
-#include "daemon/unix_listener.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -38,39 +37,22 @@ void Refuse(int client, const absl::Status& why) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Listen(
-    const std::string& path, const SessionTable* sessions, const Authenticator* authenticator,
-    Audit* audit) {
-  const absl::StatusOr<int> listener = ListenOnUnixSocket(path, kEverybody);
-  if (!listener.ok()) return listener.status();
-  return Make(path, *listener, sessions, authenticator, audit);
-}
-
 absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Serve(
     int listener, const SessionTable* sessions, const Authenticator* authenticator, Audit* audit) {
   // A client that left between poll and accept must not keep us waiting for the next one.
   fcntl(listener, F_SETFL, fcntl(listener, F_GETFL) | O_NONBLOCK);
-  return Make("", listener, sessions, authenticator, audit);
-}
-
-absl::StatusOr<std::unique_ptr<DescriptorServer>> DescriptorServer::Make(
-    std::string path, int listener, const SessionTable* sessions,
-    const Authenticator* authenticator, Audit* audit) {
   const int stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop < 0) {
     close(listener);
-    if (!path.empty()) unlink(path.c_str());
     return absl::ErrnoToStatus(errno, "cannot make an eventfd");
   }
   return std::unique_ptr<DescriptorServer>(
-      new DescriptorServer(std::move(path), sessions, authenticator, audit, listener, stop));
+      new DescriptorServer(sessions, authenticator, audit, listener, stop));
 }
 
-DescriptorServer::DescriptorServer(std::string path, const SessionTable* sessions,
-                                   const Authenticator* authenticator, Audit* audit, int listener,
-                                   int stop)
-    : path_(std::move(path)),
-      sessions_(*sessions),
+DescriptorServer::DescriptorServer(const SessionTable* sessions, const Authenticator* authenticator,
+                                   Audit* audit, int listener, int stop)
+    : sessions_(*sessions),
       authenticator_(*authenticator),
       audit_(*audit),
       listener_(listener),
@@ -87,7 +69,6 @@ DescriptorServer::~DescriptorServer() {
   thread_.join();
   close(listener_);
   close(stop_);
-  if (!path_.empty()) unlink(path_.c_str());
 }
 
 void DescriptorServer::Run() {

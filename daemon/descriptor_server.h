@@ -39,16 +39,11 @@ class DescriptorServer {
   static constexpr size_t kMaxClients = 64;
   static constexpr size_t kMaxClientsOfUser = 4;
 
-  // Listens on `path`, replacing what a dead daemon left behind. Borrows everything.
-  static absl::StatusOr<std::unique_ptr<DescriptorServer>> Listen(
-      const std::string& path, const SessionTable* sessions, const Authenticator* authenticator,
-      Audit* audit);
   // Serves a socket that somebody else made, and who removes it. Owns `listener`.
   static absl::StatusOr<std::unique_ptr<DescriptorServer>> Serve(int listener,
                                                                  const SessionTable* sessions,
                                                                  const Authenticator* authenticator,
                                                                  Audit* audit);
-  // Stops listening and removes the socket, if it made it.
   ~DescriptorServer();
 
  private:
@@ -59,19 +54,14 @@ class DescriptorServer {
     std::string line;  // as far as it has come
   };
 
-  static absl::StatusOr<std::unique_ptr<DescriptorServer>> Make(std::string path, int listener,
-                                                                const SessionTable* sessions,
-                                                                const Authenticator* authenticator,
-                                                                Audit* audit);
-  DescriptorServer(std::string path, const SessionTable* sessions,
-                   const Authenticator* authenticator, Audit* audit, int listener, int stop);
+  DescriptorServer(const SessionTable* sessions, const Authenticator* authenticator, Audit* audit,
+                   int listener, int stop);
   void Run();
   void Accept(std::vector<Client>* clients) const;
   // Reads what there is; true: the client is done with.
   bool Serve(Client* client) const;
   absl::Status Answer(const Client& client) const;
 
-  const std::string path_;  // empty: not ours to remove
   const SessionTable& sessions_;
   const Authenticator& authenticator_;
   Audit& audit_;

@@ -150,7 +150,7 @@ absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, B
   }
   if (given.metrics >= 0) {
     // Who may read the figures is up to whoever opened that socket.
-    servers.metrics = MetricsServer::Serve(given.metrics, [service = of.service] {
+    servers.metrics = std::make_unique<MetricsServer>(given.metrics, [service = of.service] {
       v1::DaemonStats stats;
       service->DescribeDaemon({.role = Role::kAdmin}, &stats);
       return MetricsText(stats);

@@ -101,27 +101,8 @@ absl::StatusOr<int> ListenForMetrics(const MetricsAddress& address) {
   return std::visit([](const auto& one) { return Bound(one); }, address);
 }
 
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Listen(
-    const MetricsAddress& address, std::function<std::string()> page) {
-  const absl::StatusOr<int> listener = ListenForMetrics(address);
-  if (!listener.ok()) return listener.status();
-  const auto* unix_address = std::get_if<UnixAddress>(&address);
-  return std::unique_ptr<MetricsServer>(new MetricsServer(
-      unix_address == nullptr ? "" : unix_address->path, *listener, std::move(page)));
-}
-
-std::unique_ptr<MetricsServer> MetricsServer::Serve(int listener,
-                                                    std::function<std::string()> page) {
-  return std::unique_ptr<MetricsServer>(new MetricsServer("", listener, std::move(page)));
-}
-
-MetricsServer::MetricsServer(std::string path, int listener, std::function<std::string()> page)
-    : path_(std::move(path)),
-      accept_loop_("lbrd-metrics", listener,
+MetricsServer::MetricsServer(int listener, std::function<std::string()> page)
+    : accept_loop_("lbrd-metrics", listener,
                    [page = std::move(page)](int connection) { ServeClient(connection, page); }) {}
-
-MetricsServer::~MetricsServer() {
-  if (!path_.empty()) unlink(path_.c_str());
-}
 
 }  // namespace lbrd::daemon

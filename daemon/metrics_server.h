@@ -24,17 +24,10 @@ class MetricsServer {
  public:
   static constexpr absl::Duration kPatience = absl::Seconds(2);
 
-  static absl::StatusOr<std::unique_ptr<MetricsServer>> Listen(const MetricsAddress& address,
-                                                               std::function<std::string()> page);
   // Serves a socket that somebody else made, and who removes it. Owns `listener`.
-  static std::unique_ptr<MetricsServer> Serve(int listener, std::function<std::string()> page);
-  // Stops listening and removes the UNIX socket, if it made it.
-  ~MetricsServer();
+  MetricsServer(int listener, std::function<std::string()> page);
 
  private:
-  MetricsServer(std::string path, int listener, std::function<std::string()> page);
-
-  const std::string path_;  // empty: nothing to remove
   AcceptLoop accept_loop_;
 };
 

@@ -26,6 +26,7 @@
 #include "daemon/session_table.h"
 #include "daemon/target_files.h"
 #include "daemon/task_table.h"
+#include "daemon/unix_listener.h"
 #include "pmu/admission_limits.h"
 #include "pmu/linux_kernel.h"
 #include "pmu/record.h"
@@ -62,14 +63,15 @@ class DescriptorTest : public ::testing::Test {
     folder_ = std::filesystem::temp_directory_path() / absl::StrCat("lbrd-fd-", getpid());
     std::filesystem::create_directory(folder_);
     socket_ = (folder_ / "lbrd.sock").string();
-    auto server =
-        daemon::DescriptorServer::Listen(socket_ + ".fd", &sessions_, &authenticator_, &audit_);
+    const absl::StatusOr<int> listener =
+        daemon::ListenOnUnixSocket(socket_ + ".fd", daemon::kEverybody);
+    EXPECT_TRUE(listener.ok()) << listener.status();
+    auto server = daemon::DescriptorServer::Serve(*listener, &sessions_, &authenticator_, &audit_);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
   ~DescriptorTest() override {
     server_.reset();
-    EXPECT_FALSE(std::filesystem::exists(socket_ + ".fd"));
     sessions_.StopAll();
     std::filesystem::remove_all(folder_);
   }
