@@ -114,12 +114,14 @@ void TaskContextPool::NoteNoRoom(uint32_t block) {
   if (!BlockWord::Of(blocks_[block].load()).full()) NoteRoom(block);
 }
 
-// The lowest block with room: so the highest ones empty first.
+// The lowest block with room that is memory, so that the highest ones empty first; only where there
+// is none, one that becomes memory: that takes 50 us and more, which a fork should not wait.
 uint32_t TaskContextPool::Take(uint64_t* birth) {
   bool no_memory = false;
   while (true) {
-    if (const uint32_t number = TakeFromAny(birth, &no_memory); number != 0 || no_memory) {
-      return number;
+    for (const bool grow : {false, true}) {
+      const uint32_t number = TakeFromAny(grow, birth, &no_memory);
+      if (number != 0 || no_memory) return number;
     }
     // There is room, since the caller was counted first: in a block that is just grown or released,
     // the only one, or in one that we passed before it was made there.
@@ -127,12 +129,14 @@ uint32_t TaskContextPool::Take(uint64_t* birth) {
   }
 }
 
-uint32_t TaskContextPool::TakeFromAny(uint64_t* birth, bool* no_memory) {
+uint32_t TaskContextPool::TakeFromAny(bool grow, uint64_t* birth, bool* no_memory) {
   const size_t begin = first_room_.load(std::memory_order_relaxed);
   for (size_t step = 0; step < room_.size(); ++step) {
     const size_t at = (begin + step) % room_.size();
     for (uint64_t bits = room_[at].load(); bits != 0; bits &= bits - 1) {
       const auto block = static_cast<uint32_t>(at * 64) + std::countr_zero(bits);
+      const bool ready = BlockWord::Of(blocks_[block].load()).state == BlockWord::kReady;
+      if (!ready && !grow) continue;
       if (const uint32_t number = TakeFrom(block, birth, no_memory); number != 0) {
         if (step != 0) first_room_.store(at, std::memory_order_relaxed);
         return number;
@@ -174,6 +178,27 @@ uint32_t TaskContextPool::TakeFrom(uint32_t block, uint64_t* birth, bool* no_mem
       const uint32_t number = block * kBlockContexts + static_cast<uint32_t>(place);
       *birth = (word.Next() >> 32) << TaskPlace::kNumberBits | number;
       return number;
+    }
+  }
+}
+
+void TaskContextPool::PrepareRoom() {
+  const size_t begin = first_room_.load(std::memory_order_relaxed);
+  uint64_t room = 0;
+  for (size_t step = 0; step < room_.size(); ++step) {
+    const size_t at = (begin + step) % room_.size();
+    for (uint64_t bits = room_[at].load(); bits != 0; bits &= bits - 1) {
+      const auto block = static_cast<uint32_t>(at * 64) + std::countr_zero(bits);
+      const uint64_t seen = blocks_[block].load();
+      const BlockWord word = BlockWord::Of(seen);
+      if (word.state == BlockWord::kBusy) continue;
+      if (word.state != BlockWord::kReady) {
+        // Where there is no memory, whoever needs it is told.
+        static_cast<void>(Grow(block, seen));
+        return;
+      }
+      room += kBlockContexts - word.used;
+      if (room > kBlockContexts) return;
     }
   }
 }

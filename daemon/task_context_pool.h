@@ -64,6 +64,11 @@ class TaskContextPool {
   // Blocks that are memory. Of use when nobody changes it.
   size_t resident_blocks() const;
 
+  // Sees to it that more than kBlockContexts can be had without waiting for memory, unless the pool
+  // is that full. For who takes many: others then need not wait.
+  void PrepareRoom();
+  static constexpr uint32_t kPrepareEvery = kBlockContexts / 8;
+
   // For tests: asked before each allocation, without locks; refused if it says false. Set before
   // threads use the pool.
   void set_may_allocate(std::function<bool()> may_allocate) {
@@ -83,7 +88,7 @@ class TaskContextPool {
   // 0: there is no memory. Sets *birth. For a context that allocated_ counts already.
   uint32_t Take(uint64_t* birth);
   // 0 also: none was found.
-  uint32_t TakeFromAny(uint64_t* birth, bool* no_memory);
+  uint32_t TakeFromAny(bool grow, uint64_t* birth, bool* no_memory);
   uint32_t TakeFrom(uint32_t block, uint64_t* birth, bool* no_memory);
   void Give(uint32_t number);
   // Makes it memory, unless another thread does; `seen`: the word that says it is not.

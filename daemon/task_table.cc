@@ -317,6 +317,7 @@ absl::Status TaskTable::AttachGlobal() {
   if (AddGlobalUser()) return absl::OkStatus();
   Transition transition(this);
   if (AddGlobalUser()) return absl::OkStatus();  // somebody did the work while we waited
+  pool_.PrepareRoom();  // for the forks from here on
   SetEveryTask(true);
   if (!AttachAllTasks()) {
     SetEveryTask(false);
@@ -351,7 +352,7 @@ bool TaskTable::AttachAllTasks() {
   bool all = true;
   uint64_t walked = 0;
   slots_.ForEach([&](TaskSlot& slot) {
-    ++walked;
+    if (walked++ % TaskContextPool::kPrepareEvery == 0) pool_.PrepareRoom();
     const uint64_t life = slot.life.load(std::memory_order_seq_cst);
     if (TaskSlot::Live(life)) all = AttachTask({&slot, life}, true) != Attached::kNoMemory;
     return all;

@@ -4,6 +4,7 @@
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,6 +20,16 @@ namespace {
 // Looks before a thread sleeps: sections are shorter than to sleep and to be woken, which takes
 // milliseconds where the CPU has other work.
 constexpr int kSpins = 256;
+
+// A writer's interrupt of the other CPUs takes tens of microseconds in a virtual machine. A reader
+// that meets it looks for as long; to sleep and to be woken would take it longer.
+constexpr uint64_t kReaderPatienceNs = 100'000;
+
+uint64_t NowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
 
 long Membarrier(int command) { return syscall(SYS_membarrier, command, 0, 0); }
 
@@ -150,8 +161,14 @@ void PercpuRwSem::SleepUntilWriterLeft(Cell& cell) {
     ++sleepers_;
     phase = phase_.load(std::memory_order_relaxed);
   }
-  for (int spin = 0; spin < kSpins && phase_.load(std::memory_order_relaxed) == phase; ++spin) {
-    CpuRelax();
+  const auto left_meanwhile = [this, phase] {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (phase_.load(std::memory_order_relaxed) != phase) return true;
+      CpuRelax();
+    }
+    return false;
+  };
+  for (const uint64_t begin = NowNs(); !left_meanwhile() && NowNs() - begin < kReaderPatienceNs;) {
   }
   absl::MutexLock lock(&mutex_);
   const auto left = [this, phase] { return phase_.load(std::memory_order_relaxed) != phase; };

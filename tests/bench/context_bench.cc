@@ -36,8 +36,9 @@
 namespace lbrd::daemon {
 namespace {
 
-// How long each table is walked while others fork and exit.
-constexpr uint64_t kWalksNs = 4'000'000'000;
+// Each table is walked until so many forks and exits were measured meanwhile, or for so long.
+constexpr size_t kMeasuredForks = 20'000;
+constexpr uint64_t kMostWalksNs = 10'000'000'000;
 
 struct Settings {
   int batches = 400;
@@ -130,7 +131,7 @@ double ReadPair(const Settings& settings, int threads, int batches) {
       together.arrive_and_wait();
       std::vector<uint64_t> others(threads);
       // Where the machine has other work, most batches of several threads are run one beside none.
-      const uint64_t end = Now() + kWalksNs;
+      const uint64_t end = Now() + 1'000'000'000;
       while (running_threads == threads && Now() < end) {
         const long preempted = Preemptions();
         for (int other = 0; other < threads; ++other) others[other] = progress[other].pairs;
@@ -313,26 +314,35 @@ std::vector<TaskRef> AddTasks(TaskTable& table, size_t count) {
 struct ForksAndExits {
   std::vector<double> forks;
   std::vector<double> exits;
+  std::atomic<size_t> measured = 0;
 
-  void Run(TaskTable& table, int32_t first, const std::atomic<bool>& stop, bool pause) {
+  // `pause`: as many as a busy machine forks, rather than as many as there can be. `during`: only
+  // those count that begin or end while it is set; nullptr: all.
+  void Run(TaskTable& table, int32_t first, const std::atomic<bool>& stop, bool pause,
+           const std::atomic<bool>* during = nullptr) {
     prctl(PR_SET_TIMERSLACK, 1);  // its pause is as short as it is meant to be
-    for (int32_t tid = first; !stop; ++tid) {
+    for (int32_t tid = first; !stop; tid = tid == first + kTids ? first : tid + 1) {
+      if (pause) absl::SleepFor(absl::Microseconds(20));
       const long preempted = Preemptions();
+      bool counts = during == nullptr || *during;
       const uint64_t start = Now();
-      const std::optional<TaskRef> child = table.Add({.tid = tid, .tgid = tid, .start_ns = 1});
+      const std::optional<TaskRef> child = table.Add({.tid = tid, .tgid = tid, .start_ns = start});
+      if (!child.has_value()) continue;
       table.Fork(*child);
       const uint64_t forked = Now();
       table.Exit(tid, UINT64_MAX);
       const uint64_t exited = Now();
+      counts |= during != nullptr && *during;
       // Preempted by the machine's other work, it did not wait for us. One that sleeps is not that.
-      if (Preemptions() == preempted) {
-        forks.push_back(static_cast<double>(forked - start));
-        exits.push_back(static_cast<double>(exited - forked));
-      }
-      // Enough for a 99.9th percentile in kWalksNs, rather than as many as there can be.
-      if (pause) absl::SleepFor(absl::Microseconds(100));
+      if (!counts || Preemptions() != preempted) continue;
+      forks.push_back(static_cast<double>(forked - start));
+      exits.push_back(static_cast<double>(exited - forked));
+      ++measured;
     }
   }
+
+ private:
+  static constexpr int32_t kTids = 1'000'000;
 };
 
 void PrintWalks(const Settings& settings) {
@@ -362,18 +372,26 @@ void PrintWalks(const Settings& settings) {
     std::vector<double> busy;
     ForksAndExits meanwhile;
     std::atomic<bool> stop = false;
-    std::thread other(
-        [&] { meanwhile.Run(table, static_cast<int32_t>(count) + 1, stop, /*pause=*/true); });
-    const uint64_t end = Now() + 1'000'000'000;
+    std::atomic<bool> walking = false;
+    std::thread other([&] {
+      meanwhile.Run(table, static_cast<int32_t>(count) + 1, stop, /*pause=*/true, &walking);
+    });
+    const uint64_t end = Now() + kMostWalksNs;
     do {
+      walking = true;
       const uint64_t start = CpuNow();
-      if (!table.AttachGlobal().ok()) break;
-      busy.push_back(static_cast<double>(CpuNow() - start) / static_cast<double>(count));
-      table.DetachGlobal();
-    } while (Now() < end && settings.walks > 1);
+      const bool attached = table.AttachGlobal().ok();
+      if (attached) {
+        busy.push_back(static_cast<double>(CpuNow() - start) / static_cast<double>(count));
+        table.DetachGlobal();
+      }
+      walking = false;
+      // What was retired is room for the next.
+      RcuBarrier();
+    } while (meanwhile.measured < kMeasuredForks && Now() < end && settings.walks > 1);
     stop = true;
     other.join();
-    const size_t measured = meanwhile.exits.size();
+    const size_t measured = meanwhile.measured;
     const Waits forks = WaitsOf(std::move(meanwhile.forks));
     const Waits exits = WaitsOf(std::move(meanwhile.exits));
     std::printf("%9zu %12.1f %12.1f %12.1f | %9.2f %9.2f %9.2f %9.2f %9.0f %8zu\n", count,
