@@ -130,6 +130,37 @@ TEST(TaskContextPool, GivesTheMemoryOfWhatIsFreeBack) {
   }
 }
 
+TEST(TaskContextPool, PreparesRoomAheadAndNoMore) {
+  constexpr size_t kBlock = TaskContextPool::kBlockContexts;
+  TaskContextPool pool(4 * kBlock);
+  std::vector<TaskContext*> contexts;
+  const auto take = [&](size_t count) {
+    for (size_t i = 0; i < count; ++i) contexts.push_back(AllocTaskContext(&pool, false));
+  };
+  // One that is not in use has not a block's whole room: number 0 is none.
+  for (const size_t blocks : {1, 2, 2, 2}) {
+    pool.PrepareRoom();
+    EXPECT_EQ(pool.resident_blocks(), blocks);
+  }
+  take(kBlock / 2);
+  pool.PrepareRoom();
+  EXPECT_EQ(pool.resident_blocks(), 2u);
+  take(kBlock);
+  pool.PrepareRoom();
+  EXPECT_EQ(pool.resident_blocks(), 3u);
+  // What is memory is taken first.
+  take(kBlock);
+  EXPECT_EQ(pool.resident_blocks(), 3u);
+  take(2 * kBlock);
+  for (int i = 0; i < 8; ++i) pool.PrepareRoom();
+  EXPECT_LE(pool.resident_blocks(), 5u);
+  EXPECT_EQ(pool.live(), 4 * kBlock);
+  for (TaskContext* context : contexts) {
+    if (context != nullptr) FreeTaskContext(context);
+  }
+  EXPECT_EQ(pool.bytes(), 0u);
+}
+
 TEST(TaskContextPool, IsRefusedWhereTheKernelHasNoMemory) {
   TaskContextPool pool(1);
   const pid_t child = fork();
