@@ -31,7 +31,7 @@ absl::StatusOr<Config> LoadConfig(const StartOptions& options, BrokerClient* bro
   // A recording is read the same way wherever it is.
   if (!options.replay) {
     const bool chosen = !options.config_path.empty();
-    absl::StatusOr<Config> read = ReadConfigFile(ConfigPath(flags), broker);
+    absl::StatusOr<Config> read = ReadConfigFile(ConfigPath(options), broker);
     if (read.ok()) {
       config = *std::move(read);
     } else if (chosen || !absl::IsNotFound(read.status())) {
