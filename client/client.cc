@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include <grpcpp/grpcpp.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -18,8 +19,8 @@
 namespace lbrd::client {
 namespace {
 
-// The daemon keeps a stream for as long when its connection breaks.
-constexpr absl::Duration kResumeWithin = absl::Seconds(10);
+// gRPC's word for a connection that the daemon does not take, and why: it would not the next time.
+constexpr char kTurnedAway[] = "GOAWAY";
 constexpr absl::Duration kResumePause = absl::Milliseconds(50);
 
 absl::Status ToAbsl(const grpc::Status& status) {
@@ -36,6 +37,28 @@ absl::Status ToAbsl(const grpc::Status& status) {
                      "): it has ended, or died and started again; its log says which"));
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+bool MayComeBack(const absl::Status& status) {
+  return absl::IsUnavailable(status) && !absl::StrContains(status.message(), kTurnedAway);
+}
+
+// Of a request, so that it can be sent again.
+std::string RandomId() {
+  uint64_t random[2] = {};
+  if (getrandom(random, sizeof(random), 0) < 0) return "";
+  return absl::StrCat(absl::Hex(random[0]), absl::Hex(random[1]));
+}
+
+// Of the youngest of the samples; 0: there are none.
+uint64_t YoungestNs(const v1::SampleBatch& samples) {
+  uint64_t time_ns = samples.first_time_ns();
+  uint64_t youngest_ns = 0;
+  for (const int64_t delta_ns : samples.time_delta_ns()) {
+    time_ns += static_cast<uint64_t>(delta_ns);
+    youngest_ns = std::max(youngest_ns, time_ns);
+  }
+  return youngest_ns;
 }
 
 // gRPC would try again and again and then say little; a plain connect says at once what is wrong.
@@ -78,43 +101,59 @@ absl::StatusOr<Client> Client::Connect(const std::string& socket) {
                                                   grpc::InsecureChannelCredentials(), arguments));
 }
 
+absl::Status Client::Ask(const std::function<grpc::Status(grpc::ClientContext*)>& call) const {
+  absl::Time give_up = absl::InfiniteFuture();
+  while (true) {
+    grpc::ClientContext context;
+    absl::Status status = ToAbsl(call(&context));
+    const absl::Time now = absl::Now();
+    give_up = std::min(give_up, now + kResumeWithin);
+    if (!MayComeBack(status) || now >= give_up || !TrySocket(socket_).ok()) return status;
+    absl::SleepFor(kResumePause);
+  }
+}
+
 absl::StatusOr<v1::Capabilities> Client::GetCapabilities(bool run_experiments) const {
-  grpc::ClientContext context;
   v1::GetCapabilitiesRequest request;
   request.set_run_experiments(run_experiments);
   v1::Capabilities response;
-  const grpc::Status status = stub_->GetCapabilities(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    return stub_->GetCapabilities(context, request, &response);
+  });
+  if (!status.ok()) return status;
   return response;
 }
 
 absl::StatusOr<v1::DaemonStats> Client::GetStats() const {
-  grpc::ClientContext context;
   v1::DaemonStats response;
-  const grpc::Status status = stub_->GetStats(&context, v1::GetStatsRequest(), &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    return stub_->GetStats(context, v1::GetStatsRequest(), &response);
+  });
+  if (!status.ok()) return status;
   return response;
 }
 
 absl::StatusOr<v1::Session> Client::CreateSession(const std::string& name,
                                                   const v1::SessionSpec& spec) const {
-  grpc::ClientContext context;
   v1::CreateSessionRequest request;
   request.set_session_id(name);
+  request.set_request_id(RandomId());
   *request.mutable_spec() = spec;
   v1::Session response;
-  const grpc::Status status = stub_->CreateSession(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    return stub_->CreateSession(context, request, &response);
+  });
+  if (!status.ok()) return status;
   return response;
 }
 
 absl::StatusOr<v1::Session> Client::GetSession(const std::string& name) const {
-  grpc::ClientContext context;
   v1::GetSessionRequest request;
   request.set_name(name);
   v1::Session response;
-  const grpc::Status status = stub_->GetSession(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask(
+      [&](grpc::ClientContext* context) { return stub_->GetSession(context, request, &response); });
+  if (!status.ok()) return status;
   return response;
 }
 
@@ -122,10 +161,11 @@ absl::StatusOr<std::vector<v1::Session>> Client::ListSessions() const {
   std::vector<v1::Session> sessions;
   v1::ListSessionsRequest request;
   do {
-    grpc::ClientContext context;
     v1::ListSessionsResponse response;
-    const grpc::Status status = stub_->ListSessions(&context, request, &response);
-    if (!status.ok()) return ToAbsl(status);
+    const absl::Status status = Ask([&](grpc::ClientContext* context) {
+      return stub_->ListSessions(context, request, &response);
+    });
+    if (!status.ok()) return status;
     for (v1::Session& session : *response.mutable_sessions()) {
       sessions.push_back(std::move(session));
     }
@@ -135,41 +175,48 @@ absl::StatusOr<std::vector<v1::Session>> Client::ListSessions() const {
 }
 
 absl::StatusOr<v1::Session> Client::StopSession(const std::string& name) const {
-  grpc::ClientContext context;
   v1::StopSessionRequest request;
   request.set_name(name);
   v1::Session response;
-  const grpc::Status status = stub_->StopSession(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    return stub_->StopSession(context, request, &response);
+  });
+  if (!status.ok()) return status;
   return response;
 }
 
 absl::Status Client::DeleteSession(const std::string& name) const {
-  grpc::ClientContext context;
   v1::DeleteSessionRequest request;
   request.set_name(name);
   v1::DeleteSessionResponse response;
-  return ToAbsl(stub_->DeleteSession(&context, request, &response));
+  int asked = 0;
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    ++asked;
+    return stub_->DeleteSession(context, request, &response);
+  });
+  // The first request has done it, and its answer did not arrive.
+  return asked > 1 && absl::IsNotFound(status) ? absl::OkStatus() : status;
 }
 
 absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& name,
                                                           const v1::SourceDetail& detail) const {
-  grpc::ClientContext context;
   v1::GetProfileRequest request;
   request.set_name(name);
   *request.mutable_source_detail() = detail;
   v1::GetProfileResponse response;
-  const grpc::Status status = stub_->GetProfile(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask(
+      [&](grpc::ClientContext* context) { return stub_->GetProfile(context, request, &response); });
+  if (!status.ok()) return status;
   return response;
 }
 
 absl::StatusOr<v1::QueryProfileResponse> Client::QueryProfile(
     const v1::QueryProfileRequest& request) const {
-  grpc::ClientContext context;
   v1::QueryProfileResponse response;
-  const grpc::Status status = history_->QueryProfile(&context, request, &response);
-  if (!status.ok()) return ToAbsl(status);
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    return history_->QueryProfile(context, request, &response);
+  });
+  if (!status.ok()) return status;
   return response;
 }
 
@@ -192,6 +239,7 @@ absl::Status Client::StreamSamples(
       request.set_resume_after(message.sequence());
       request.set_resume_samples(message.samples_before() +
                                  static_cast<uint64_t>(message.samples().stack_ids_size()));
+      request.set_resume_time_ns(std::max(request.resume_time_ns(), YoungestNs(message.samples())));
       if (take(message)) continue;
       context.TryCancel();
       reader->Finish();
@@ -200,29 +248,39 @@ absl::Status Client::StreamSamples(
     const absl::Status status = ToAbsl(reader->Finish());
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
-    const bool broken = absl::IsUnavailable(status) && !request.resume().empty();
-    if (!broken || now >= give_up || !TrySocket(socket_).ok()) return status;
+    // One that had not begun is begun again.
+    if (!MayComeBack(status) || now >= give_up || !TrySocket(socket_).ok()) return status;
     absl::SleepFor(kResumePause);
   }
 }
 
 absl::Status Client::WatchSessions(
     const std::string& name, bool hold,
-    const std::function<bool(const v1::WatchSessionsResponse&)>& take) const {
-  grpc::ClientContext context;
+    const std::function<bool(const v1::WatchSessionsResponse&)>& take,
+    const std::function<void()>& resumed) const {
   v1::WatchSessionsRequest request;
   request.set_name(name);
   request.set_hold(hold);
-  const std::unique_ptr<grpc::ClientReader<v1::WatchSessionsResponse>> reader =
-      stub_->WatchSessions(&context, request);
-  v1::WatchSessionsResponse message;
-  while (reader->Read(&message)) {
-    if (take(message)) continue;
-    context.TryCancel();
-    reader->Finish();
-    return absl::OkStatus();
+  absl::Time give_up = absl::InfiniteFuture();
+  while (true) {
+    grpc::ClientContext context;
+    const std::unique_ptr<grpc::ClientReader<v1::WatchSessionsResponse>> reader =
+        stub_->WatchSessions(&context, request);
+    v1::WatchSessionsResponse message;
+    while (reader->Read(&message)) {
+      if (give_up != absl::InfiniteFuture()) resumed();
+      give_up = absl::InfiniteFuture();
+      if (take(message)) continue;
+      context.TryCancel();
+      reader->Finish();
+      return absl::OkStatus();
+    }
+    const absl::Status status = ToAbsl(reader->Finish());
+    const absl::Time now = absl::Now();
+    give_up = std::min(give_up, now + kResumeWithin);
+    if (!MayComeBack(status) || now >= give_up || !TrySocket(socket_).ok()) return status;
+    absl::SleepFor(kResumePause);
   }
-  return ToAbsl(reader->Finish());
 }
 
 }  // namespace lbrd::client

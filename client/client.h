@@ -3,6 +3,9 @@
 //   absl::StatusOr<Client> client = Client::Connect("/run/lbrd/lbrd.sock");
 //   absl::StatusOr<v1::Session> session = client->CreateSession("", spec);
 //
+// Where the daemon's engine dies and is started again, calls go on: what was asked is asked again
+// for as long as somebody listens on the socket, kResumeWithin at most.
+//
 // Thread rules: thread-safe. Calls block. Errors carry the daemon's words; kUnavailable says how to
 // reach one.
 #pragma once
@@ -15,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "lbrd/v1/history.grpc.pb.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
@@ -23,6 +27,8 @@ namespace lbrd::client {
 inline constexpr char kDefaultSocket[] = "/run/lbrd/lbrd.sock";
 // The largest profile that is taken from a daemon.
 inline constexpr int kMaxResponseBytes = 1 << 30;
+// How long a call is tried again; the daemon keeps a stream for as long when its connection breaks.
+inline constexpr absl::Duration kResumeWithin = absl::Seconds(10);
 
 class Client {
  public:
@@ -45,22 +51,28 @@ class Client {
 
   // Hands each message to `take` until the session ends (the last has `ended` set) or `take` says
   // false, which leaves the session as it is. Where the connection breaks and the daemon is still
-  // there, it is resumed: no message comes twice, and `missing` says what could not be had again.
+  // there, it is resumed: no message comes twice, and `missing` says what could not be had again,
+  // `gaps` what the daemon's engine took with it when it died.
   absl::Status StreamSamples(const std::string& name,
                              const std::function<bool(const v1::StreamSamplesResponse&)>& take,
                              const v1::SourceDetail& detail = {}, bool compress = false) const;
 
   // Hands each message to `take` until that says false, the daemon ends, or the session named
-  // (empty: all are watched) does. `hold`: see v1::WatchSessionsRequest.
+  // (empty: all are watched) does. `hold`: see v1::WatchSessionsRequest. Where the connection broke
+  // and is made again, `resumed` is called, and the next message has all sessions once more.
   absl::Status WatchSessions(
       const std::string& name, bool hold,
-      const std::function<bool(const v1::WatchSessionsResponse&)>& take) const;
+      const std::function<bool(const v1::WatchSessionsResponse&)>& take,
+      const std::function<void()>& resumed = [] {}) const;
 
  private:
   Client(std::string socket, const std::shared_ptr<grpc::ChannelInterface>& channel)
       : socket_(std::move(socket)),
         stub_(v1::Profiler::NewStub(channel)),
         history_(v1::History::NewStub(channel)) {}
+  // Makes the call until it is answered, or there is nobody to answer.
+  absl::Status Ask(const std::function<grpc::Status(grpc::ClientContext*)>& call) const;
+
   std::string socket_;
   std::shared_ptr<v1::Profiler::Stub> stub_;
   std::shared_ptr<v1::History::Stub> history_;

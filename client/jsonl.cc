@@ -231,10 +231,27 @@ const std::string& JsonlWriter::StackText(uint64_t stack_id) {
   return stack_texts_.insert_or_assign(stack_id, std::move(text)).first->second;
 }
 
+void JsonlWriter::ForgetDefinitions() {
+  binaries_.clear();
+  threads_.clear();
+  frames_.clear();
+  own_parts_.clear();
+  stacks_.clear();
+  stack_texts_.clear();
+  cache_bytes_ = 0;
+}
+
 absl::Status JsonlWriter::Append(const v1::StreamSamplesResponse& message, std::string& out) {
+  if (message.gaps_size() != 0) ForgetDefinitions();
   if (absl::Status status = AddDefinitions(message.definitions()); !status.ok()) return status;
   const v1::SampleBatch& batch = message.samples();
   if (absl::Status status = CheckBatch(batch); !status.ok()) return status;
+  for (const v1::StreamGap& gap : message.gaps()) {
+    absl::StrAppend(&out, "{\"gap\":{\"from\":", gap.from_ns(), ",\"to\":", gap.to_ns(),
+                    ",\"why\":");
+    AppendJsonString(gap.why(), out);
+    absl::StrAppend(&out, ",\"samples_not_received\":", gap.samples_not_received(), "}}\n");
+  }
   uint64_t time = batch.first_time_ns();
   int branch = 0;
   for (int i = 0; i < batch.stack_ids_size(); ++i) {

@@ -9,6 +9,10 @@
 // [{from, to, mispredicted, cycles}], the first two like frames but without what was inlined, the
 // last two null where the hardware does not tell.
 //
+// Where the daemon's engine died there is an object without these keys between samples:
+// {"gap": {from, to (ns), why, samples_not_received}}. Samples of in between are missing, how many
+// nobody knows; samples_not_received of before had been sent and did not arrive.
+//
 // Keeps every definition of the stream, since later messages refer to them: binaries, frames and
 // threads as the text they become. The text of stacks is cached, up to kMaxCacheBytes. Not
 // thread-safe.
@@ -47,6 +51,8 @@ class JsonlWriter {
     std::string reason;
   };
 
+  // Another engine's ids have nothing to do with those of the one before.
+  void ForgetDefinitions();
   absl::Status AddDefinitions(const v1::Definitions& definitions);
   absl::Status CheckBatch(const v1::SampleBatch& batch) const;
   absl::Status CheckStack(uint64_t stack_id) const;

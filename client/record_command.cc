@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "client/client.h"
 #include "client/commands.h"
+#include "client/engine_gap.h"
 #include "client/figures.h"
 #include "client/output.h"
 #include "client/progress.h"
@@ -70,14 +71,31 @@ bool Over(const v1::Session& session) {
          session.state() == v1::SESSION_STATE_FAILED;
 }
 
+// A line for the last time that the daemon's engine died, once it samples again. *told: deaths that
+// the user knows of.
+void TellEngineDeath(const v1::Session& session, uint32_t* told) {
+  if (session.stats().engine_deaths() <= *told || session.stats().gaps_size() == 0) return;
+  const v1::Gap* last = nullptr;
+  for (const v1::Gap& gap : session.stats().gaps()) {
+    if (!gap.why().empty()) last = &gap;
+  }
+  if (last == nullptr || (last->to_ns() == 0 && !Over(session))) return;
+  *told = session.stats().engine_deaths();
+  std::fprintf(stderr, "lbrctl: %s\n",
+               EngineGapText(last->why(), last->from_ns(), last->to_ns()).c_str());
+}
+
 // Follows the session until it is over, its command has ended, or Ctrl-C.
 absl::Status Follow(const Client& client, const std::string& name, bool quiet,
                     TargetCommand* command) {
   Progress progress(quiet || command != nullptr);
   bool told = false;
+  uint32_t deaths = 0;
   while (true) {
     const absl::StatusOr<v1::Session> session = client.GetSession(name);
     if (!session.ok()) return session.status();
+    if (session->stats().engine_deaths() > deaths) progress.Erase();
+    TellEngineDeath(*session, &deaths);
     if (Over(*session)) return absl::OkStatus();
     ShowProgress(*session, &progress);
     std::string how;

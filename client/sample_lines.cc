@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/engine_gap.h"
 #include "client/figures.h"
 #include "client/jsonl.h"
 #include "client/output.h"
@@ -30,6 +31,15 @@ absl::Status SampleLines::Run(const Client& client, const v1::Session& session,
   const auto take = [&](const v1::StreamSamplesResponse& message) {
     text.clear();
     written = writer.Append(message, text);
+    for (const v1::StreamGap& gap : message.gaps()) {
+      if (!tell_gaps_) break;
+      std::string line = EngineGapText(gap.why(), gap.from_ns(), gap.to_ns());
+      if (gap.samples_not_received() != 0) {
+        absl::StrAppend(&line, "; ", FormatCountOf(gap.samples_not_received(), "sample"),
+                        " of before did not arrive");
+      }
+      std::fprintf(stderr, "lbrctl: %s\n", line.c_str());
+    }
     dropped = message.dropped() + message.missing();
     if (written.ok() && std::fwrite(text.data(), 1, text.size(), file_) != text.size()) {
       written = absl::UnavailableError(absl::StrCat("cannot write ", path_));

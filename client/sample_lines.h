@@ -16,7 +16,9 @@ namespace lbrd::client {
 class SampleLines {
  public:
   // "-": standard output.
-  explicit SampleLines(std::string path) : path_(std::move(path)) {}
+  // `tell_gaps`: those that the daemon's engine left when it died, on standard error too.
+  explicit SampleLines(std::string path, bool tell_gaps = false)
+      : path_(std::move(path)), tell_gaps_(tell_gaps) {}
   ~SampleLines();
 
   absl::Status Open();
@@ -31,6 +33,7 @@ class SampleLines {
   absl::Status Run(const Client& client, const v1::Session& session,
                    const v1::SourceDetail& detail);
   const std::string path_;
+  const bool tell_gaps_;
   FILE* file_ = nullptr;
   std::atomic<bool> failed_ = false;
   absl::Status status_;  // the thread's, until joined

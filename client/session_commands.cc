@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "client/client.h"
 #include "client/commands.h"
+#include "client/engine_gap.h"
 #include "client/enum_names.h"
 #include "client/figures.h"
 #include "client/output.h"
@@ -86,7 +87,11 @@ absl::Status Start(const Common& common, const StartFlags& flags) {
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->CreateSession(flags.name, *spec);
   if (!session.ok()) return session.status();
-  if (common.quiet) return absl::OkStatus();
+  // The daemon's engine died after it had made the session, and the next could not go on with it.
+  if (session->state() == v1::SESSION_STATE_FAILED) {
+    return absl::UnavailableError(absl::StrCat(session->name(), " has failed: ", session->error()));
+  }
+  if (common.quiet || session->events_size() == 0) return absl::OkStatus();
   const v1::SessionEvent& event = session->events(0);
   std::printf("%s: sampling %s on %s; user stacks from %s\n", session->name().c_str(),
               event.name().c_str(), TargetText(session->spec().target()).c_str(),
@@ -170,6 +175,11 @@ void ShowChange(const v1::Session& session) {
   if (const std::string flow = FlowText(session); !flow.empty()) {
     absl::StrAppend(&text, ", ", flow);
   }
+  for (auto gap = session.stats().gaps().rbegin(); gap != session.stats().gaps().rend(); ++gap) {
+    if (gap->why().empty()) continue;
+    absl::StrAppend(&text, "; ", EngineGapText(gap->why(), gap->from_ns(), gap->to_ns()));
+    break;
+  }
   std::printf("%s\n", text.c_str());
 }
 
@@ -179,15 +189,20 @@ absl::Status Watch(const Common& common, const WatchFlags& flags) {
   }
   const absl::StatusOr<Client> client = Client::Connect(common.socket);
   if (!client.ok()) return client.status();
-  return client->WatchSessions(flags.name, flags.hold,
-                               [](const v1::WatchSessionsResponse& message) {
-                                 for (const v1::Session& session : message.sessions())
-                                   ShowChange(session);
-                                 for (const std::string& name : message.deleted()) {
-                                   std::printf("%s: deleted\n", name.c_str());
-                                 }
-                                 return std::fflush(stdout) == 0;
-                               });
+  return client->WatchSessions(
+      flags.name, flags.hold,
+      [](const v1::WatchSessionsResponse& message) {
+        for (const v1::Session& session : message.sessions()) ShowChange(session);
+        for (const std::string& name : message.deleted()) {
+          std::printf("%s: deleted\n", name.c_str());
+        }
+        return std::fflush(stdout) == 0;
+      },
+      [] {
+        std::fprintf(stderr,
+                     "lbrctl: the connection broke and is there again: "
+                     "these are the sessions now\n");
+      });
 }
 
 struct StreamFlags {
@@ -200,7 +215,7 @@ absl::Status Stream(const Common& common, const StreamFlags& flags) {
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->GetSession(flags.name);
   if (!session.ok()) return session.status();
-  SampleLines lines("-");
+  SampleLines lines("-", /*tell_gaps=*/true);
   if (absl::Status opened = lines.Open(); !opened.ok()) return opened;
   lines.Start(*client, *session, flags.source.Detail());
   return lines.Finish();

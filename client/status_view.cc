@@ -101,6 +101,10 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("unknown histories", FormatCountOf(stats.lookups_without_context(), "sample"));
   line("unwinding tables", BytesText(stats.rule_table_bytes()));
   line("resident memory", BytesText(stats.resident_bytes()));
+  if (stats.engine_restarts() != 0) {
+    line("engine restarts", absl::StrCat(FormatCount(stats.engine_restarts()),
+                                         ": it died; the log says how. Sessions went on"));
+  }
   line("CPU time", FormatDuration(stats.cpu_time()));
   if (stats.slow_down() > 1) {
     line("slowed down", absl::StrCat("to 1/", stats.slow_down(),

@@ -204,21 +204,64 @@ std::string TimeShared(const v1::SessionStats& stats) {
                       " of the time.");
 }
 
+google::protobuf::Duration DurationOf(uint64_t ns) {
+  google::protobuf::Duration duration;
+  duration.set_seconds(static_cast<int64_t>(ns / 1'000'000'000));
+  duration.set_nanos(static_cast<int32_t>(ns % 1'000'000'000));
+  return duration;
+}
+
+// Those that the daemon's engine left when it died.
+struct EngineGaps {
+  uint64_t count = 0;  // that are listed
+  uint64_t ns = 0;
+  std::string why;  // the last one's
+};
+
+EngineGaps EngineGapsOf(const v1::SessionStats& stats) {
+  EngineGaps gaps;
+  for (const v1::Gap& gap : stats.gaps()) {
+    if (gap.why().empty()) continue;
+    ++gaps.count;
+    gaps.ns += gap.to_ns() - std::min(gap.from_ns(), gap.to_ns());
+    gaps.why = gap.why();
+  }
+  return gaps;
+}
+
+// Empty where the daemon's engine lived.
+std::string EngineDeaths(const v1::SessionStats& stats) {
+  const EngineGaps gaps = EngineGapsOf(stats);
+  if (gaps.count == 0) return "";
+  std::string text = gaps.why;
+  if (!text.empty() && text[0] == 't') text[0] = 'T';
+  const uint64_t deaths = std::max<uint64_t>(stats.engine_deaths(), gaps.count);
+  if (deaths > 1) absl::StrAppend(&text, ", the last of ", FormatCountOf(deaths, "time"));
+  absl::StrAppend(&text, ", and another one went on: nothing was sampled for ",
+                  FormatDuration(DurationOf(gaps.ns)),
+                  gaps.count < deaths ? absl::StrCat(" in the last ", gaps.count, " of them")
+                  : deaths > 1        ? " in all"
+                                      : "");
+  return absl::StrCat(text, ", and what it had not handed out is lost, nobody knows how much.");
+}
+
 // Empty where every CPU was sampled all the time.
 std::string Gaps(const v1::SessionStats& stats) {
-  if (stats.gap_count() == 0) return "";
+  const EngineGaps engine = EngineGapsOf(stats);
+  const uint64_t engine_count =
+      engine.count == 0 ? 0 : std::max<uint64_t>(stats.engine_deaths(), engine.count);
+  if (stats.gap_count() <= engine_count) return "";
   std::vector<int32_t> away;
   bool rate_changed = false;
   for (const v1::Gap& gap : stats.gaps()) {
+    if (!gap.why().empty()) continue;
     if (gap.to_ns() == 0) away.push_back(gap.cpu());
     rate_changed = rate_changed || gap.cpu() < 0;
   }
-  google::protobuf::Duration duration;
-  duration.set_seconds(static_cast<int64_t>(stats.gap_ns() / 1'000'000'000));
-  duration.set_nanos(static_cast<int32_t>(stats.gap_ns() % 1'000'000'000));
   std::string text = absl::StrCat(
       rate_changed ? "CPUs were offline, or had their rate changed: " : "CPUs were offline: ",
-      FormatCountOf(stats.gap_count(), "gap"), ", ", FormatDuration(duration), " in all");
+      FormatCountOf(stats.gap_count() - engine_count, "gap"), ", ",
+      FormatDuration(DurationOf(stats.gap_ns() - std::min(stats.gap_ns(), engine.ns))), " in all");
   if (!away.empty()) absl::StrAppend(&text, "; CPU ", absl::StrJoin(away, ", "), " to the end");
   return WithStop(text);
 }
@@ -245,6 +288,7 @@ std::string RenderSummary(const v1::Session& session, size_t width) {
     if (session.state() != v1::SESSION_STATE_UNSPECIFIED) sentences.push_back(Troubles(stats));
   }
   if (std::string text = TimeShared(stats); !text.empty()) sentences.push_back(text);
+  if (std::string text = EngineDeaths(stats); !text.empty()) sentences.push_back(text);
   if (std::string text = Gaps(stats); !text.empty()) sentences.push_back(text);
   for (const std::string& note : session.notes()) {
     if (!note.empty()) sentences.push_back(absl::StrCat("Note: ", WithStop(note)));

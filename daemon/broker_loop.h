@@ -38,7 +38,7 @@ inline constexpr absl::Duration kStopPatience = absl::Seconds(15);
 inline constexpr absl::Duration kEndPatience = absl::Seconds(3);
 inline constexpr absl::Duration kShortLife = absl::Seconds(2);
 inline constexpr absl::Duration kLeastPause = absl::Milliseconds(50);
-inline constexpr absl::Duration kMostPause = absl::Seconds(1);
+inline constexpr absl::Duration kMostPause = absl::Milliseconds(500);
 
 // How long to wait before the next engine, after `short_lives` in a row.
 absl::Duration PauseAfter(int short_lives);

@@ -18,6 +18,7 @@
 #include "daemon/broker_loop.h"
 #include "daemon/engine_process.h"
 #include "daemon/engine_start.h"
+#include "daemon/journal_memory.h"
 #include "daemon/log.h"
 #include "daemon/metrics_address.h"
 #include "daemon/metrics_server.h"
@@ -120,6 +121,12 @@ absl::StatusOr<BrokerSetup> PrepareBroker(const StartOptions& options, const Con
   if (absl::Status opened = OpenMetrics(config, &*sockets, paths); !opened.ok()) return opened;
   if (absl::Status opened = OpenTls(config, &*sockets); !opened.ok()) return opened;
   setup.start.sockets = *sockets;
+  if (const absl::StatusOr<int> journal = MakeJournalMemory(); journal.ok()) {
+    setup.start.journal = *journal;
+  } else {
+    Log(LogLevel::kError,
+        absl::StrCat(journal.status().message(), ": sessions will not survive the engine's end"));
+  }
   if (absl::Status given = GiveHistory(*user, config.history); !given.ok()) {
     Log(LogLevel::kError, given.message());
   }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,10 +30,12 @@
 #include "daemon/cpu_budget.h"
 #include "daemon/descriptor_server.h"
 #include "daemon/engine_start.h"
+#include "daemon/figures_keeper.h"
 #include "daemon/flow_table.h"
 #include "daemon/health.h"
 #include "daemon/history.h"
 #include "daemon/history_service.h"
+#include "daemon/journal_memory.h"
 #include "daemon/log.h"
 #include "daemon/main_loop.h"
 #include "daemon/metrics_server.h"
@@ -42,6 +45,7 @@
 #include "daemon/request_activity.h"
 #include "daemon/sandbox.h"
 #include "daemon/server.h"
+#include "daemon/session_journal.h"
 #include "daemon/session_table.h"
 #include "daemon/status_line.h"
 #include "daemon/systemd.h"
@@ -96,6 +100,23 @@ void Reload(const StartOptions& options, BrokerClient* broker, Config* config,
   ApplyAtRunTime(*config, sessions);
   Log(LogLevel::kInfo, told.empty() ? "reloaded: nothing has changed" : "reloaded");
   for (const std::string& line : told) Log(LogLevel::kInfo, line);
+}
+
+// Where sessions are left to the next engine; nullptr: nowhere.
+std::unique_ptr<SessionJournal> OpenJournal(const EngineStart& start) {
+  if (start.journal < 0) return nullptr;
+  const absl::StatusOr<std::span<std::byte>> memory = MapJournalMemory(start.journal);
+  if (!memory.ok()) {
+    Log(LogLevel::kError, memory.status().message());
+    return nullptr;
+  }
+  return std::make_unique<SessionJournal>(*memory);
+}
+
+// Whether the engine before ended by a mistake of its own; somebody else sends SIGKILL.
+bool Crashed(const EngineStart& start) {
+  return WIFEXITED(start.last_end) ||
+         (WIFSIGNALED(start.last_end) && WTERMSIG(start.last_end) != SIGKILL);
 }
 
 // The daemon's sockets, opened by its broker, or by systemd.
@@ -258,7 +279,8 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
   std::string no_history;
   const std::unique_ptr<History> history =
       OpenHistory(*config, options.replay, &kernel, &no_history);
-  // Before the sessions, which have their shares in it.
+  // Before the sessions, which have their entries in the one and their shares in the other.
+  const std::unique_ptr<SessionJournal> journal = OpenJournal(start);
   FlowTable flows(&kernel, &admission, &binaries, &tasks, config->linger);
   SessionTable sessions;
   ApplyAtRunTime(*config, &sessions);
@@ -267,6 +289,14 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
                           options.replay);
   service.set_history(history.get(), no_history);
   HistoryService history_service(history.get(), no_history, &authenticator);
+  // What the engine before left goes on before anybody is served: who asks finds it.
+  std::optional<FiguresKeeper> figures_keeper;
+  if (journal != nullptr) {
+    const uint64_t crashes =
+        journal->BeginLife(kernel.Now(), start.restarts != 0 && Crashed(start));
+    service.GoOn(journal.get(), DescribeEnd(start.last_end), start.restarts, crashes);
+    figures_keeper.emplace(&sessions);
+  }
   std::optional<ContinuousSession> continuous;
   if (history != nullptr && config->continuous) {
     continuous.emplace(&sessions, [&service](const v1::CreateSessionRequest& request) {

@@ -14,6 +14,7 @@
 namespace lbrd::daemon {
 namespace {
 
+constexpr int kDescriptors = 5;
 constexpr uint32_t kMark = 0x5342524c;  // "LRBS"
 
 struct Message {
@@ -24,8 +25,8 @@ struct Message {
   int32_t last_end = 0;
   uint8_t sockets_given = 0;
   uint8_t hold_rings = 0;
-  uint8_t has[4] = {};  // which sockets follow, a message each
-  uint8_t padding[2] = {};
+  uint8_t has[kDescriptors] = {};  // which descriptors follow, a message each
+  uint8_t padding[1] = {};
 };
 
 }  // namespace
@@ -37,14 +38,14 @@ bool SendEngineStart(int channel, const EngineStart& start) {
                   .last_end = start.last_end,
                   .sockets_given = start.sockets_given,
                   .hold_rings = start.hold_rings};
-  const int sockets[] = {start.sockets.requests, start.sockets.descriptors, start.sockets.metrics,
-                         start.sockets.tls};
-  for (int i = 0; i < 4; ++i) message.has[i] = sockets[i] >= 0;
+  const int descriptors[kDescriptors] = {start.sockets.requests, start.sockets.descriptors,
+                                         start.sockets.metrics, start.sockets.tls, start.journal};
+  for (int i = 0; i < kDescriptors; ++i) message.has[i] = descriptors[i] >= 0;
   if (!SendMessage(channel, {reinterpret_cast<const char*>(&message), sizeof(message)}, -1)) {
     return false;
   }
-  for (const int socket : sockets) {
-    if (socket >= 0 && !SendMessage(channel, "s", socket)) return false;
+  for (const int fd : descriptors) {
+    if (fd >= 0 && !SendMessage(channel, "s", fd)) return false;
   }
   return true;
 }
@@ -64,13 +65,13 @@ absl::StatusOr<EngineStart> ReceiveEngineStart(int channel) {
                     .hold_rings = message.hold_rings != 0,
                     .restarts = message.restarts,
                     .last_end = message.last_end};
-  int* sockets[] = {&start.sockets.requests, &start.sockets.descriptors, &start.sockets.metrics,
-                    &start.sockets.tls};
-  for (int i = 0; i < 4; ++i) {
+  int* descriptors[kDescriptors] = {&start.sockets.requests, &start.sockets.descriptors,
+                                    &start.sockets.metrics, &start.sockets.tls, &start.journal};
+  for (int i = 0; i < kDescriptors; ++i) {
     std::byte byte;
     if (message.has[i] == 0) continue;
-    if (ReceiveMessage(channel, std::span(&byte, 1), sockets[i]) != 1 || *sockets[i] < 0) {
-      return absl::ErrnoToStatus(errno, "cannot take the broker's sockets");
+    if (ReceiveMessage(channel, std::span(&byte, 1), descriptors[i]) != 1 || *descriptors[i] < 0) {
+      return absl::ErrnoToStatus(errno, "cannot take the broker's descriptors");
     }
   }
   return start;

@@ -18,6 +18,7 @@ struct EngineStart {
   uint32_t restarts = 0;       // engines before this one
   int32_t last_end = 0;        // how the one before it ended, as waitpid(2) tells
   GivenSockets sockets;        // descriptors that are the receiver's to close
+  int journal = -1;            // as these: daemon/journal_memory.h; -1: there is none
 };
 
 // At the head of the channel, before its requests. False: errno says why. The sockets stay the

@@ -35,6 +35,8 @@ constexpr Metric kMetrics[] = {
     {"flows", "lbrd_flows", "gauge", "Sets of kernel events that sessions share."},
     {"slow_down", "lbrd_slow_down", "gauge",
      "By how much shared events are slowed down to keep within max-cpu; 1: not at all."},
+    {"engine_restarts", "lbrd_engine_restarts_total", "counter",
+     "Engines that died and had another one take their place."},
     {"cpu_time", "lbrd_cpu_seconds_total", "counter", "CPU time that the daemon has used."},
     {"history.bytes", "lbrd_history_bytes", "gauge", "The history on the disk."},
     {"history.max_bytes", "lbrd_history_limit_bytes", "gauge", "The bound of lbrd_history_bytes."},

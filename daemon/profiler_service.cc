@@ -22,6 +22,7 @@ namespace lbrd::daemon {
 namespace {
 
 constexpr int kMaxPageSize = 1000;
+constexpr size_t kMaxRequestIdBytes = 64;
 constexpr absl::Duration kDefaultDelay = absl::Milliseconds(20);
 constexpr absl::Duration kMaxDelay = absl::Seconds(1);
 // Of requests that open events, in ordinary requests.
@@ -116,6 +117,7 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
   response->set_flows(static_cast<uint32_t>(flows_.size()));
   response->set_slow_down(flows_.slow_down());
+  response->set_engine_restarts(engine_restarts_);
   response->set_resident_bytes(ResidentBytes(kernel_));
   const absl::Duration cpu_time = CpuTime();
   response->mutable_cpu_time()->set_seconds(absl::ToInt64Seconds(cpu_time));
@@ -180,9 +182,9 @@ absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
   return std::make_unique<PrivateFeed>(*std::move(source), permit.spec, &binaries_);
 }
 
-absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& who,
-                                                               const std::string& name,
-                                                               SessionPermit permit) {
+absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(
+    const Identity& who, const std::string& name, SessionPermit permit,
+    std::shared_ptr<SessionJournal::SessionEntry> entry, const EarlierLife* earlier) {
   // Before its events are open, so that nothing is done to others' processes; and after, because it
   // may have got other rights meanwhile. From then on the kernel takes its events when it does.
   const HeldProcess target(permit.own_process);
@@ -201,10 +203,14 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(const Identity& w
   auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(feed), who.uid);
   session->AddNotes(std::move(permit.notes));
   session->RetainIn(std::move(recorder));
+  session->KeepIn(std::move(entry));
+  if (earlier != nullptr) session->GoOn(*earlier);
   session->set_on_change([this] { sessions_.Changed(); });
   session->set_on_ended(
       [this, who, name](const absl::Status& result) { audit_.Ended(who, name, result); });
-  if (absl::Status started = session->Start(); !started.ok()) return started;
+  absl::Status started = session->Start();
+  // Of one that goes on the end is told by itself.
+  if (!started.ok() && earlier == nullptr) return started;
   return session;
 }
 
@@ -227,7 +233,15 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Create(
   if (!who.admin()) scope.most = limits_.sessions;
   const absl::StatusOr<std::string> name = sessions_.Reserve(request.session_id(), scope);
   if (!name.ok()) return name.status();
-  const absl::StatusOr<std::shared_ptr<Session>> session = Open(who, *name, *std::move(permit));
+  std::shared_ptr<SessionJournal::SessionEntry> entry;
+  if (journal_ != nullptr && !permit->spec.continuous()) {
+    entry = AddToJournal(who, *name, request);
+    if (entry == nullptr) {
+      permit->notes.emplace_back("it would not survive the daemon's engine: the journal is full");
+    }
+  }
+  const absl::StatusOr<std::shared_ptr<Session>> session =
+      Open(who, *name, *std::move(permit), std::move(entry), nullptr);
   if (!session.ok()) {
     sessions_.Abandon(*name);
     return session.status();
@@ -242,6 +256,14 @@ grpc::Status ProfilerService::CreateSession(grpc::ServerContext* context,
                                             v1::Session* response) {
   const absl::StatusOr<Identity> who = Enter(context, kOpeningCost);
   if (!who.ok()) return ToGrpc(who.status());
+  if (request->request_id().size() > kMaxRequestIdBytes) {
+    return grpc::Status(grpc::INVALID_ARGUMENT, "request_id: must have at most 64 bytes");
+  }
+  // The answer to the first request has not arrived.
+  if (const auto made = MadeBy(*who, request->request_id()); made != nullptr) {
+    Describe(*who, *made, response);
+    return grpc::Status::OK;
+  }
   const absl::StatusOr<std::shared_ptr<Session>> session = Create(*who, *request);
   const std::string name = session.ok() ? (*session)->name() : request->session_id();
   audit_.Start(*who, name, session.ok() ? (*session)->spec() : request->spec(), session.status());
@@ -306,6 +328,7 @@ grpc::Status ProfilerService::DeleteSession(grpc::ServerContext* context,
   if (!session.ok()) return ToGrpc(session.status());
   audit_.Stop(*who, (*session)->name(), "delete");
   (*session)->Stop();
+  (*session)->Forget();
   streams_.Forget((*session)->name());
   return grpc::Status::OK;
 }
@@ -351,12 +374,12 @@ grpc::Status ProfilerService::Stream(const Identity& who, grpc::ServerContext* c
   }
   if (request.compress()) context->set_compression_algorithm(GRPC_COMPRESS_GZIP);
   absl::StatusOr<SessionStream> opened = request.resume().empty()
-                                             ? StreamTable::Open(*session)
+                                             ? streams_.Open(*session)
                                              : streams_.Take((*session)->name(), request.resume());
   if (!opened.ok()) return ToGrpc(opened.status());
   ResumableStream& stream = *opened->stream;
   if (!request.resume().empty()) {
-    stream.Rewind(request.resume_after(), request.resume_samples());
+    stream.Rewind(request.resume_after(), request.resume_samples(), request.resume_time_ns());
   }
 
   const SourceAnnotator::Lease lease(&annotator_, request.source_detail());
@@ -367,13 +390,22 @@ grpc::Status ProfilerService::Stream(const Identity& who, grpc::ServerContext* c
     out.set_sequence(message.sequence);
     out.set_samples_before(message.samples_before);
     out.set_missing(stream.missing());
-    out.set_dropped(stream.source().dropped());
+    out.set_dropped(stream.dropped());
+    if (message.gap.has_value()) {
+      v1::StreamGap* gap = out.add_gaps();
+      gap->set_from_ns(message.gap->from_ns);
+      gap->set_to_ns(message.gap->to_ns);
+      gap->set_why(message.gap->why);
+      gap->set_samples_not_received(message.gap->not_received);
+    }
     EncodeSamples(message.samples, &definitions, out.mutable_definitions(), out.mutable_samples());
     lease.Annotate(definitions.TakeFrames(), out.mutable_definitions());
     return out;
   };
   const StreamMessage* message = nullptr;
-  bool client_listens = true;
+  // Its name, to come back by: at once where samples may be long in coming.
+  bool client_listens =
+      replay_ || !request.resume().empty() || writer->Write(envelope(stream.Greeting()));
   while (client_listens && stream.Next(delay, &message)) {
     client_listens = !context->IsCancelled();
     if (message->samples.empty() || !client_listens) continue;

@@ -12,6 +12,7 @@
 #include "daemon/authorization.h"
 #include "daemon/capabilities.h"
 #include "daemon/flow_table.h"
+#include "daemon/session_journal.h"
 #include "daemon/session_table.h"
 #include "daemon/source_annotator.h"
 #include "daemon/stream_table.h"
@@ -53,6 +54,13 @@ class ProfilerService final : public v1::Profiler::Service {
     why_no_history_ = std::move(why_none);
   }
   void set_continuous(const ContinuousSession* continuous) { continuous_ = continuous; }
+  // Where sessions are kept for the next engine, and what the one before left there goes on:
+  // `last_end` is how it ended, in words, and `restarts` how many there were. Where that one and
+  // those before it crashed again and again (`crashes`), sessions have ended instead of beginning
+  // again. Before the service is used.
+  void GoOn(SessionJournal* journal, absl::string_view last_end, uint32_t restarts,
+            uint64_t crashes);
+  static constexpr uint64_t kMostCrashes = 3;
   // As CreateSession, for sessions of the daemon's own.
   absl::StatusOr<std::shared_ptr<Session>> Create(const v1::CreateSessionRequest& request);
 
@@ -89,8 +97,22 @@ class ProfilerService final : public v1::Profiler::Service {
                                                         const SessionPermit& permit);
   absl::StatusOr<std::shared_ptr<Session>> Create(const Identity& who,
                                                   const v1::CreateSessionRequest& request);
+  // `entry`: where it is kept for the next engine; nullptr: nowhere. `earlier`: what it goes on
+  // from; nullptr: it is new.
   absl::StatusOr<std::shared_ptr<Session>> Open(const Identity& who, const std::string& name,
-                                                SessionPermit permit);
+                                                SessionPermit permit,
+                                                std::shared_ptr<SessionJournal::SessionEntry> entry,
+                                                const EarlierLife* earlier);
+  // A place in the journal for a session that is being made; nullptr: there is none.
+  std::shared_ptr<SessionJournal::SessionEntry> AddToJournal(
+      const Identity& who, const std::string& name, const v1::CreateSessionRequest& request);
+  absl::StatusOr<std::shared_ptr<Session>> GoOnWith(const SessionJournal::LeftSession& left,
+                                                    const std::string& why, bool crashes);
+  std::shared_ptr<Session> OpenEnded(const Identity& who, const std::string& name,
+                                     std::shared_ptr<SessionJournal::SessionEntry> entry,
+                                     const EarlierLife& earlier);
+  // The caller's session that a request of that id has made; nullptr: none.
+  std::shared_ptr<Session> MadeBy(const Identity& who, const std::string& request_id) const;
   // A session as its name says to that caller; others' are not there.
   absl::StatusOr<std::shared_ptr<Session>> Find(const Identity& who, const std::string& name) const;
   static void Describe(const Identity& who, const Session& session, v1::Session* out);
@@ -119,6 +141,8 @@ class ProfilerService final : public v1::Profiler::Service {
   History* history_ = nullptr;
   std::string why_no_history_ = "this daemon keeps no history";
   const ContinuousSession* continuous_ = nullptr;
+  SessionJournal* journal_ = nullptr;
+  uint32_t engine_restarts_ = 0;
   const bool replay_;
   const uint64_t started_ns_;
   absl::Mutex streams_mutex_;  // a leaf

@@ -5,6 +5,10 @@
 // that are not kept any more. Samples, not encoded messages, are kept: a new connection begins with
 // no definitions sent, and gets them all.
 //
+// How far it has come stands in the journal before a message is sent, so that the stream can go on
+// in the next engine (GoOn()). What this one had in memory is then lost: the next message, or the
+// last, tells from when to when.
+//
 // Memory: kMaxKeptSamples of what was sent, and the stream's own bound of what was not.
 // Thread rules: one thread at a time: the one that serves the client.
 #pragma once
@@ -13,6 +17,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,14 +25,24 @@
 #include "absl/time/time.h"
 #include "daemon/sample.h"
 #include "daemon/sample_stream.h"
+#include "daemon/session_journal.h"
 
 namespace lbrd::daemon {
+
+// Between an engine and the next.
+struct StreamBreak {
+  uint64_t from_ns = 0;  // CLOCK_MONOTONIC: the client has all of before
+  uint64_t to_ns = 0;
+  uint64_t not_received = 0;  // samples that had been sent
+  std::string why;
+};
 
 struct StreamMessage {
   uint64_t sequence = 0;
   uint64_t samples_before = 0;
   std::vector<Sample> samples;
-  size_t room = 0;  // that they take
+  size_t room = 0;                 // that they take
+  std::optional<StreamBreak> gap;  // before its samples
 };
 
 class ResumableStream {
@@ -38,6 +53,11 @@ class ResumableStream {
   ResumableStream(std::string name, std::shared_ptr<SampleStream> source)
       : name_(std::move(name)), source_(std::move(source)) {}
 
+  // Where the next engine finds it; `id`: the session's in the journal. Before the first message.
+  void KeepIn(std::unique_ptr<SessionJournal::StreamEntry> entry, uint64_t id, uint64_t now_ns);
+  // Goes on where the stream of an engine that died was.
+  void GoOn(const StreamPoint& point, std::string why, uint64_t now_ns);
+
   const std::string& name() const { return name_; }
   SampleStream& source() { return *source_; }
   const std::shared_ptr<SampleStream>& shared_source() const { return source_; }
@@ -47,13 +67,20 @@ class ResumableStream {
   bool Next(absl::Duration max_delay, const StreamMessage** message);
   // The sequence number and samples_before of a message without samples, the last.
   StreamMessage Last();
-  // The client has all up to message `after`, `samples` samples in all; what came later is sent
-  // again.
-  void Rewind(uint64_t after, uint64_t samples);
+  // What a client that has nothing yet is told first: the number of the last message, and no
+  // samples.
+  StreamMessage Greeting() const;
+  // The client has all up to message `after`, `samples` samples in all, the youngest of `last_ns`
+  // (0: it does not say); what came later is sent again.
+  void Rewind(uint64_t after, uint64_t samples, uint64_t last_ns = 0);
+  // Samples that were lost because the client was too slow.
+  uint64_t dropped() const { return point_.dropped + source_->dropped(); }
   // Samples that were not kept any more when they were to be sent again.
   uint64_t missing() const { return missing_; }
 
  private:
+  void KeepPoint();
+
   const std::string name_;
   const std::shared_ptr<SampleStream> source_;
   std::deque<StreamMessage> kept_;
@@ -63,6 +90,11 @@ class ResumableStream {
   uint64_t samples_ = 0;  // in all messages
   uint64_t missing_ = 0;
   StreamMessage nothing_;
+  std::unique_ptr<SessionJournal::StreamEntry> entry_;  // null: it is not kept
+  // As it was left by the engine before, or began; with what has changed since, in the journal.
+  StreamPoint point_;
+  uint64_t last_ns_ = 0;            // of the youngest sample sent
+  std::optional<StreamBreak> gap_;  // not told yet
 };
 
 }  // namespace lbrd::daemon

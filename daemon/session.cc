@@ -1,6 +1,9 @@
 #include "daemon/session.h"
 
+#include <time.h>
+
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +26,26 @@ void SetCount(const std::string& name, uint64_t value,
 void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
   out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
   out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+}
+
+// The clock of the records.
+uint64_t MonotonicNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+bool HasEnded(v1::SessionState state) {
+  return state == v1::SESSION_STATE_STOPPED || state == v1::SESSION_STATE_FAILED;
+}
+
+constexpr size_t kMaxGaps = 64;  // that are told one by one
+// Of them, in the journal.
+constexpr size_t kMaxKeptGaps = 16;
+
+// What somebody else has written may be any time.
+absl::Time PastTime(int64_t unix_ns) {
+  return std::clamp(absl::FromUnixNanos(unix_ns), absl::UnixEpoch(), absl::Now());
 }
 
 }  // namespace
@@ -48,22 +71,134 @@ Session::~Session() {
   if (recorder_ != nullptr) recorder_->End();
 }
 
+void Session::AddNotes(std::vector<std::string> notes) {
+  absl::MutexLock lock(&mutex_);
+  notes_.insert(notes_.end(), std::make_move_iterator(notes.begin()),
+                std::make_move_iterator(notes.end()));
+}
+
+void Session::GoOn(const EarlierLife& earlier) {
+  create_time_ = PastTime(earlier.record.create_unix_ns());
+  request_id_ = earlier.record.request_id();
+  {
+    absl::MutexLock lock(&mutex_);
+    const v1::SessionState state = earlier.record.state();
+    begin_time_ = PastTime(earlier.record.begin_unix_ns());
+    end_time_ = PastTime(earlier.record.end_unix_ns());
+    for (const v1::Gap& gap : earlier.record.gaps()) {
+      if (earlier_gaps_.size() < kMaxKeptGaps) earlier_gaps_.push_back(gap);
+    }
+    // Nothing was sampled, so nothing is lost.
+    if (state == v1::SESSION_STATE_WAITING) return;
+    earlier_ = earlier.figures;
+    earlier_.EndWithEngine();
+    if (!earlier.had_ended) ++earlier_.engine_deaths;
+    uint64_t from_ns = earlier_.time_ns;
+    if (from_ns == 0) {
+      const auto ago = static_cast<uint64_t>(absl::ToInt64Nanoseconds(absl::Now() - begin_time_));
+      from_ns = MonotonicNs() - std::min(MonotonicNs(), ago);
+    }
+    if (!earlier_gaps_.empty()) from_ns = std::max(from_ns, earlier_gaps_.back().to_ns());
+    if (state == v1::SESSION_STATE_RUNNING) {
+      // The sums have them all.
+      if (earlier_gaps_.size() == kMaxKeptGaps) earlier_gaps_.erase(earlier_gaps_.begin());
+      v1::Gap gap;
+      gap.set_cpu(-1);
+      gap.set_from_ns(std::min(from_ns, MonotonicNs()));
+      gap.set_why(earlier.why);
+      earlier_gaps_.push_back(std::move(gap));
+      ++earlier_.gap_count;
+      begin_at_once_ = true;
+      // The journal stays as it is until it samples again: this engine may die before.
+      return;
+    }
+    state_ =
+        state == v1::SESSION_STATE_STOPPED ? v1::SESSION_STATE_STOPPED : v1::SESSION_STATE_FAILED;
+    error_ = earlier.record.error();
+  }
+  KeepState();
+  KeepFigures();
+}
+
+void Session::EndEarlierGap() {
+  if (earlier_gaps_.empty() || earlier_gaps_.back().to_ns() != 0) return;
+  v1::Gap& gap = earlier_gaps_.back();
+  gap.set_to_ns(std::max(MonotonicNs(), gap.from_ns()));
+  earlier_.gap_ns += gap.to_ns() - gap.from_ns();
+}
+
+void Session::KeepState() {
+  if (entry_ == nullptr) return;
+  v1::Session described;
+  feed_->Describe(&described);
+  const bool kept = entry_->Update([&](journal::SessionRecord* record) {
+    absl::MutexLock lock(&mutex_);
+    // Another thread has ended it meanwhile.
+    if (HasEnded(record->state())) return;
+    record->set_state(state_);
+    record->set_error(error_);
+    record->set_begin_unix_ns(absl::ToUnixNanos(begin_time_));
+    record->set_end_unix_ns(absl::ToUnixNanos(end_time_));
+    if (described.events_size() != 0) {
+      *record->mutable_events() = described.events();
+      for (v1::SessionEvent& event : *record->mutable_events()) event.clear_attr();
+    }
+    record->clear_gaps();
+    for (const v1::Gap& gap : earlier_gaps_) *record->add_gaps() = gap;
+  });
+  if (kept) return;
+  absl::MutexLock lock(&mutex_);
+  notes_.emplace_back(
+      "it would not survive the daemon's engine: its request is too long to be kept");
+}
+
+void Session::KeepEnd(const absl::Status& status) {
+  if (entry_ == nullptr) return;
+  KeepFigures();
+  entry_->Update([&](journal::SessionRecord* record) {
+    record->set_state(status.ok() ? v1::SESSION_STATE_STOPPED : v1::SESSION_STATE_FAILED);
+    record->set_error(std::string(status.message()));
+    record->set_end_unix_ns(absl::GetCurrentTimeNanos());
+  });
+}
+
+void Session::KeepFigures() {
+  if (entry_ == nullptr) return;
+  entry_->WriteFigures([this] {
+    // Before its figures, so that they are of that moment or younger.
+    const uint64_t now_ns = MonotonicNs();
+    absl::MutexLock lock(&mutex_);
+    // A gap that lasts begins where the figures of the engine before ended.
+    const bool gap = !earlier_gaps_.empty() && earlier_gaps_.back().to_ns() == 0;
+    SessionFigures figures = Figures(feed_->stats());
+    if (state_ == v1::SESSION_STATE_RUNNING && !gap) figures.time_ns = now_ns;
+    return figures;
+  });
+}
+
+void Session::Forget() {
+  if (entry_ != nullptr) entry_->Erase();
+}
+
 absl::Status Session::Start() {
-  if (spec_.wait_for_stream()) return absl::OkStatus();
+  if (spec_.wait_for_stream() && !begin_at_once_) return absl::OkStatus();
   return Begin();
 }
 
 absl::Status Session::Begin() {
+  absl::Duration duration = spec_.has_duration() ? absl::Seconds(spec_.duration().seconds()) +
+                                                       absl::Nanoseconds(spec_.duration().nanos())
+                                                 : absl::InfiniteDuration();
   {
     absl::MutexLock lock(&mutex_);
     if (state_ != v1::SESSION_STATE_WAITING) return absl::OkStatus();
     state_ = v1::SESSION_STATE_RUNNING;
-    begin_time_ = absl::Now();
+    if (begin_at_once_) {
+      duration = std::max(begin_time_ + duration - absl::Now(), absl::ZeroDuration());
+    } else {
+      begin_time_ = absl::Now();
+    }
   }
-  const absl::Duration duration =
-      spec_.has_duration()
-          ? absl::Seconds(spec_.duration().seconds()) + absl::Nanoseconds(spec_.duration().nanos())
-          : absl::InfiniteDuration();
   // First, so that it knows of the first sample.
   if (recorder_ != nullptr) {
     recorder_->Begin([this] {
@@ -75,15 +210,24 @@ absl::Status Session::Begin() {
       feed_->Begin(duration, this, [this](const absl::Status& status) { Ended(status); });
   if (!begun.ok()) {
     Ended(begun);
-  } else {
-    on_change_();
+    return begun;
   }
+  {
+    absl::MutexLock lock(&mutex_);
+    EndEarlierGap();
+  }
+  // In this order: an engine that dies in between leaves a gap that is counted and not listed.
+  KeepFigures();
+  KeepState();
+  on_change_();
   return begun;
 }
 
 void Session::Ended(const absl::Status& status) {
   // Its last samples have been delivered. Before anybody is told that it has ended.
   if (recorder_ != nullptr) recorder_->End();
+  // The same of the journal; from then on the session may go at any time.
+  KeepEnd(status);
   std::vector<std::shared_ptr<SampleStream>> streams;
   {
     absl::MutexLock lock(&mutex_);
@@ -117,14 +261,19 @@ void Session::StopIfUnheld() {
 }
 
 void Session::Stop() {
+  bool never_begun = false;
   {
     absl::MutexLock lock(&mutex_);
     if (state_ == v1::SESSION_STATE_WAITING) {
       state_ = v1::SESSION_STATE_STOPPED;
       begin_time_ = end_time_ = absl::Now();
       for (const auto& stream : streams_) stream->End();
-      return;
+      never_begun = true;
     }
+  }
+  if (never_begun) {
+    KeepState();
+    return;
   }
   feed_->RequestStop();
   absl::MutexLock lock(&mutex_);
@@ -190,28 +339,59 @@ void Session::Deliver(std::span<const Sample> samples) {
   for (const auto& stream : streams) stream->Push(samples);
 }
 
+SessionFigures Session::Figures(const FeedStats& stats) const {
+  SessionFigures figures{.seen = stats.source.samples,
+                         .lost = stats.source.lost_samples,
+                         .queue_full = stats.dropped_queue_full,
+                         .undecodable = stats.undecodable_samples,
+                         .profile_full = dropped_profile_full_,
+                         .duplicates = stats.source.duplicates,
+                         .other_users = stats.source.other_users,
+                         .flow_samples = stats.flow_samples,
+                         .thinned = stats.thinned,
+                         .other_cpu = stats.other_cpu,
+                         .other_thread = stats.other_thread,
+                         .other_process = stats.other_process,
+                         .other_comm = stats.other_comm,
+                         .side_band_lost = stats.source.lost_other + stats.side_band_dropped +
+                                           stats.source.undecodable,
+                         .late_records = stats.source.late_records,
+                         .throttled = stats.source.throttled,
+                         .event_count = stats.source.kernel_count,
+                         .time_enabled_ns = stats.source.time_enabled_ns,
+                         .time_running_ns = stats.source.time_running_ns,
+                         .gap_count = stats.source.gap_count,
+                         .gap_ns = stats.source.gap_ns};
+  figures += earlier_;
+  return figures;
+}
+
 void Session::DescribeStats(v1::SessionStats* out) const {
   const FeedStats stats = feed_->stats();
-  out->set_samples_seen(stats.source.samples);
-  out->set_samples_lost(stats.source.lost_samples);
-  out->set_samples_generated(stats.source.samples + stats.source.lost_samples);
+  const SessionFigures figures = Figures(stats);
+  out->set_samples_seen(figures.seen);
+  out->set_samples_lost(figures.lost);
+  out->set_samples_generated(figures.seen + figures.lost);
   out->set_samples_delivered(profile_.samples());
-  SetCount("worker_queue_full", stats.dropped_queue_full, out->mutable_samples_dropped());
-  SetCount("undecodable", stats.undecodable_samples, out->mutable_samples_dropped());
-  SetCount("profile_full", dropped_profile_full_, out->mutable_samples_dropped());
-  SetCount("duplicate", stats.source.duplicates, out->mutable_samples_dropped());
-  SetCount("other_user", stats.source.other_users, out->mutable_samples_dropped());
-  out->set_flow_samples(stats.flow_samples);
-  out->set_side_band_lost(stats.source.lost_other + stats.side_band_dropped +
-                          stats.source.undecodable);
-  out->set_late_records(stats.source.late_records);
-  out->set_throttled(stats.source.throttled);
-  out->set_event_count(stats.source.kernel_count);
-  out->set_time_enabled_ns(stats.source.time_enabled_ns);
-  out->set_time_running_ns(stats.source.time_running_ns);
-  out->set_gap_count(stats.source.gap_count);
-  out->set_gap_ns(stats.source.gap_ns);
+  SetCount("worker_queue_full", figures.queue_full, out->mutable_samples_dropped());
+  SetCount("undecodable", figures.undecodable, out->mutable_samples_dropped());
+  SetCount("profile_full", figures.profile_full, out->mutable_samples_dropped());
+  SetCount("duplicate", figures.duplicates, out->mutable_samples_dropped());
+  SetCount("other_user", figures.other_users, out->mutable_samples_dropped());
+  SetCount("engine_died", figures.engine_died, out->mutable_samples_dropped());
+  out->set_flow_samples(figures.flow_samples);
+  out->set_side_band_lost(figures.side_band_lost);
+  out->set_late_records(figures.late_records);
+  out->set_throttled(figures.throttled);
+  out->set_event_count(figures.event_count);
+  out->set_time_enabled_ns(figures.time_enabled_ns);
+  out->set_time_running_ns(figures.time_running_ns);
+  out->set_engine_deaths(static_cast<uint32_t>(figures.engine_deaths));
+  out->set_gap_count(figures.gap_count);
+  out->set_gap_ns(figures.gap_ns);
+  for (const v1::Gap& gap : earlier_gaps_) *out->add_gaps() = gap;
   for (const pmu::CpuGap& gap : stats.source.gaps) {
+    if (static_cast<size_t>(out->gaps_size()) == kMaxGaps) break;
     v1::Gap* told = out->add_gaps();
     told->set_cpu(gap.cpu);
     told->set_from_ns(gap.from_ns);
@@ -237,11 +417,11 @@ void Session::DescribeStats(v1::SessionStats* out) const {
   }
   out->set_user_samples(profile_.user_samples());
   out->set_user_samples_complete(profile_.user_samples_complete());
-  SetCount("thinned", stats.thinned, out->mutable_samples_left_out());
-  SetCount("other_cpu", stats.other_cpu, out->mutable_samples_left_out());
-  SetCount("other_thread", stats.other_thread, out->mutable_samples_left_out());
-  SetCount("other_process", stats.other_process, out->mutable_samples_left_out());
-  SetCount("other_comm", stats.other_comm, out->mutable_samples_left_out());
+  SetCount("thinned", figures.thinned, out->mutable_samples_left_out());
+  SetCount("other_cpu", figures.other_cpu, out->mutable_samples_left_out());
+  SetCount("other_thread", figures.other_thread, out->mutable_samples_left_out());
+  SetCount("other_process", figures.other_process, out->mutable_samples_left_out());
+  SetCount("other_comm", figures.other_comm, out->mutable_samples_left_out());
 }
 
 void Session::Describe(v1::Session* out) const {
@@ -267,6 +447,11 @@ void Session::Describe(v1::Session* out) const {
   }
   SetDuration(running, out->mutable_running_time());
   for (const std::string& note : notes_) out->add_notes(note);
+  if (earlier_.engine_died != 0 && recorder_ == nullptr) {
+    out->add_notes(absl::StrCat(
+        "the profile begins anew after the daemon's engine died: ", earlier_.engine_died,
+        " samples of before (engine_died) are not in it"));
+  }
   if (spec_.continuous()) {
     out->add_notes(absl::StrCat("its samples are in the history: lbrctl query --session ", name_));
   }

@@ -2,8 +2,11 @@
 //
 //   Waiting (for its first stream) -> Running -> Stopped | Failed
 //
-// Thread rules: thread-safe. Lock order: the session's mutex, then nothing; streams are pushed to
-// without it, because a patient one may block.
+// What must outlive the engine is kept in the journal (daemon/session_journal.h); the next engine
+// makes the session again, and it goes on: GoOn().
+//
+// Thread rules: thread-safe. Lock order: the mutex of its entry in the journal, the session's, then
+// nothing; streams are pushed to without it, because a patient one may block.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +23,8 @@
 #include "daemon/proto_encoder.h"
 #include "daemon/sample_stream.h"
 #include "daemon/session_feed.h"
+#include "daemon/session_figures.h"
+#include "daemon/session_journal.h"
 #include "daemon/session_source.h"
 #include "lbrd/v1/profiler.pb.h"
 #include "lbrd/v1/session.pb.h"
@@ -28,6 +33,14 @@
 namespace lbrd::daemon {
 
 class HistoryRecorder;
+
+// What a session had come to when the engine it was of died.
+struct EarlierLife {
+  journal::SessionRecord record;
+  SessionFigures figures;
+  std::string why;         // "the daemon's engine died (signal SIGKILL)"
+  bool had_ended = false;  // before that
+};
 
 class Session : public SampleSink {
  public:
@@ -41,13 +54,29 @@ class Session : public SampleSink {
   ~Session() override;
 
   // What was changed in what was asked for. Before Start().
-  void AddNotes(std::vector<std::string> notes) { notes_ = std::move(notes); }
+  void AddNotes(std::vector<std::string> notes);
   // Its samples also go there. Before Start().
   void RetainIn(std::shared_ptr<HistoryRecorder> recorder) { recorder_ = std::move(recorder); }
-  // Lets the samples flow, unless it waits for a stream.
+  // Where it is kept for the next engine. Before Start().
+  void KeepIn(std::shared_ptr<SessionJournal::SessionEntry> entry) { entry_ = std::move(entry); }
+  // Goes on where that one was, with its state: one that had ended has. Before Start(), after
+  // KeepIn().
+  void GoOn(const EarlierLife& earlier);
+  // Lets the samples flow, unless it waits for a stream, or has ended in an earlier life.
   absl::Status Start();
   // Ends the flow and waits until all that was taken has been delivered.
   void Stop();
+  // Writes its figures into the journal.
+  void KeepFigures();
+  // It is deleted: the next engine is not to know of it.
+  void Forget();
+  // Tells it from others of its name, in the journal; 0: it is not kept there.
+  uint64_t journal_id() const { return entry_ == nullptr ? 0 : entry_->id(); }
+  // Of the request that made it.
+  void set_request_id(std::string id) { request_id_ = std::move(id); }
+  const std::string& request_id() const { return request_id_; }
+  uint32_t owner_uid() const { return owner_uid_; }
+
   // A new reader of its samples; starts a session that waits for one.
   absl::StatusOr<std::shared_ptr<SampleStream>> AddStream();
   void RemoveStream(const std::shared_ptr<SampleStream>& stream);
@@ -90,12 +119,23 @@ class Session : public SampleSink {
  private:
   absl::Status Begin();
   void Ended(const absl::Status& status);
+  // With what earlier engines have counted.
+  SessionFigures Figures(const FeedStats& stats) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DescribeStats(v1::SessionStats* out) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Its state, for the next engine.
+  void KeepState();
+  // And its end, before anybody is told of it.
+  void KeepEnd(const absl::Status& status);
+  // The gap since the last engine ends now.
+  void EndEarlierGap() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string name_;
   const v1::SessionSpec spec_;
   const uint32_t owner_uid_;
-  const absl::Time create_time_;
+  absl::Time create_time_;
+  std::string request_id_;
+  std::shared_ptr<SessionJournal::SessionEntry> entry_;  // null: it is not kept
+  bool begin_at_once_ = false;                           // it had begun, in an earlier engine
   std::vector<std::string> notes_;
   std::shared_ptr<HistoryRecorder> recorder_;  // null: they are not kept; before its feed
   std::unique_ptr<SessionFeed> feed_;
@@ -106,6 +146,9 @@ class Session : public SampleSink {
   mutable absl::Mutex mutex_;
   v1::SessionState state_ ABSL_GUARDED_BY(mutex_) = v1::SESSION_STATE_WAITING;
   std::string error_ ABSL_GUARDED_BY(mutex_);
+  SessionFigures earlier_ ABSL_GUARDED_BY(mutex_);
+  // Between engines; the last one's end is 0 until it samples again.
+  std::vector<v1::Gap> earlier_gaps_ ABSL_GUARDED_BY(mutex_);
   absl::Time begin_time_ ABSL_GUARDED_BY(mutex_);
   absl::Time end_time_ ABSL_GUARDED_BY(mutex_);
   ProfileTable profile_ ABSL_GUARDED_BY(mutex_);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include <algorithm>
 #include <iterator>
@@ -24,6 +25,13 @@ std::string MakeName() {
                       absl::Hex(random[1], absl::kZeroPad16));
 }
 
+// The clock of the records.
+uint64_t MonotonicNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
 }  // namespace
 
 StreamTable::StreamTable(absl::Duration patience)
@@ -43,7 +51,35 @@ StreamTable::~StreamTable() {
 absl::StatusOr<SessionStream> StreamTable::Open(const std::shared_ptr<Session>& session) {
   absl::StatusOr<std::shared_ptr<SampleStream>> samples = session->AddStream();
   if (!samples.ok()) return samples.status();
-  return SessionStream{session, std::make_unique<ResumableStream>(MakeName(), *std::move(samples))};
+  auto stream = std::make_unique<ResumableStream>(MakeName(), *std::move(samples));
+  if (journal_ != nullptr && session->journal_id() != 0) {
+    if (auto entry = journal_->AddStream(); entry != nullptr) {
+      stream->KeepIn(std::move(entry), session->journal_id(), MonotonicNs());
+    }
+  }
+  return SessionStream{session, std::move(stream)};
+}
+
+void StreamTable::Expect(const std::shared_ptr<Session>& session,
+                         const SessionJournal::LeftStream& left, std::string why) {
+  absl::MutexLock lock(&mutex_);
+  expected_.push_back(
+      {session, left.point, journal_->TakeStream(left), std::move(why), absl::Now() + patience_});
+}
+
+absl::StatusOr<SessionStream> StreamTable::Begin(Expected expected) {
+  absl::StatusOr<std::shared_ptr<SampleStream>> samples = expected.session->AddStream();
+  if (absl::IsFailedPrecondition(samples.status())) {
+    // The session has ended meanwhile: there is only the last message to be had.
+    samples = std::make_shared<SampleStream>(/*patient=*/false);
+    (*samples)->End();
+  }
+  if (!samples.ok()) return samples.status();
+  const std::string name(expected.point.name, sizeof(expected.point.name));
+  auto stream = std::make_unique<ResumableStream>(name, *std::move(samples));
+  stream->GoOn(expected.point, std::move(expected.why), MonotonicNs());
+  stream->KeepIn(std::move(expected.entry), expected.point.session_id, expected.point.begin_ns);
+  return SessionStream{expected.session, std::move(stream)};
 }
 
 void StreamTable::Park(SessionStream stream) {
@@ -65,6 +101,16 @@ void StreamTable::Park(SessionStream stream) {
 
 absl::StatusOr<SessionStream> StreamTable::Take(const std::string& session,
                                                 const std::string& name) {
+  std::list<Expected> expected;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto left = std::find_if(expected_.begin(), expected_.end(), [&](const Expected& one) {
+      return absl::string_view(one.point.name, sizeof(one.point.name)) == name &&
+             one.session->name() == session;
+    });
+    if (left != expected_.end()) expected.splice(expected.end(), expected_, left);
+  }
+  if (!expected.empty()) return Begin(std::move(expected.front()));
   absl::MutexLock lock(&mutex_);
   auto found = parked_.end();
   const auto here = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -89,8 +135,14 @@ void StreamTable::Close(SessionStream stream) {
 
 void StreamTable::Forget(const std::string& session) {
   std::list<Parked> forgotten;
+  std::list<Expected> not_expected;
   {
     absl::MutexLock lock(&mutex_);
+    for (auto one = expected_.begin(); one != expected_.end();) {
+      const auto next = std::next(one);
+      if (one->session->name() == session) not_expected.splice(not_expected.end(), expected_, one);
+      one = next;
+    }
     for (auto one = parked_.begin(); one != parked_.end();) {
       const auto next = std::next(one);
       if (one->stream.session->name() == session) {
@@ -116,17 +168,20 @@ void StreamTable::GiveUp(SessionStream stream) {
 void StreamTable::GiveUpWhatIsDue() {
   while (true) {
     SessionStream stream;
+    std::list<Expected> not_come;
     std::shared_ptr<Session> guarded;
     {
       absl::MutexLock lock(&mutex_);
       const auto due = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
         const absl::Time now = absl::Now();
         return stop_ || (!parked_.empty() && parked_.front().until <= now) ||
+               (!expected_.empty() && expected_.front().until <= now) ||
                (!guarded_.empty() && guarded_.front().until <= now);
       };
-      // Both lists are in the order of their times. An empty table is looked at once in a while.
+      // All lists are in the order of their times. An empty table is looked at once in a while.
       absl::Time next = absl::Now() + absl::Seconds(1);
       if (!parked_.empty()) next = std::min(next, parked_.front().until);
+      if (!expected_.empty()) next = std::min(next, expected_.front().until);
       if (!guarded_.empty()) next = std::min(next, guarded_.front().until);
       mutex_.AwaitWithDeadline(absl::Condition(&due), next);
       if (stop_) return;
@@ -134,6 +189,9 @@ void StreamTable::GiveUpWhatIsDue() {
       if (!parked_.empty() && parked_.front().until <= now) {
         stream = std::move(parked_.front().stream);
         parked_.pop_front();
+      }
+      if (!expected_.empty() && expected_.front().until <= now) {
+        not_come.splice(not_come.end(), expected_, expected_.begin());
       }
       if (!guarded_.empty() && guarded_.front().until <= now) {
         guarded = guarded_.front().session.lock();

@@ -4,6 +4,9 @@
 // A parked stream goes on taking samples (and loses the newest when it is full, counted, as any
 // slow reader's does). When nobody comes for it in kPatience it is given up.
 //
+// A stream that an engine before this one was sending waits in the same way, as a point: it is made
+// when its client comes back, and takes no memory before.
+//
 // A bound session ends when nobody holds it: no stream, parked ones included, and no watcher.
 //
 // Memory: at most kMaxParked streams of 12 MiB; the longest parked is given up for the next.
@@ -43,8 +46,14 @@ class StreamTable {
   StreamTable& operator=(const StreamTable&) = delete;
   ~StreamTable();
 
+  // Where streams are kept for the next engine. Before anything else; nullptr: nowhere.
+  void set_journal(SessionJournal* journal) { journal_ = journal; }
+  // A stream of an engine that died, whose client may come back; `why` it broke.
+  void Expect(const std::shared_ptr<Session>& session, const SessionJournal::LeftStream& left,
+              std::string why);
+
   // A new stream of the session.
-  static absl::StatusOr<SessionStream> Open(const std::shared_ptr<Session>& session);
+  absl::StatusOr<SessionStream> Open(const std::shared_ptr<Session>& session);
   // Its client is gone, perhaps to come back.
   void Park(SessionStream stream);
   // Its client is back. Waits a moment for whoever served the old connection. kNotFound.
@@ -61,17 +70,27 @@ class StreamTable {
     SessionStream stream;
     absl::Time until;
   };
+  struct Expected {
+    std::shared_ptr<Session> session;
+    StreamPoint point;
+    std::unique_ptr<SessionJournal::StreamEntry> entry;
+    std::string why;
+    absl::Time until;
+  };
   struct Guarded {
     std::weak_ptr<Session> session;
     absl::Time until;
   };
   void GiveUpWhatIsDue();
   void GiveUp(SessionStream stream);
+  static absl::StatusOr<SessionStream> Begin(Expected expected);
 
   const absl::Duration patience_;
+  SessionJournal* journal_ = nullptr;
   absl::Mutex mutex_;
-  std::list<Parked> parked_ ABSL_GUARDED_BY(mutex_);    // the longest parked first
-  std::list<Guarded> guarded_ ABSL_GUARDED_BY(mutex_);  // the first due first
+  std::list<Parked> parked_ ABSL_GUARDED_BY(mutex_);      // the longest parked first
+  std::list<Expected> expected_ ABSL_GUARDED_BY(mutex_);  // the first due first
+  std::list<Guarded> guarded_ ABSL_GUARDED_BY(mutex_);    // the first due first
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread giver_up_;
 };

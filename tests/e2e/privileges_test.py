@@ -186,17 +186,6 @@ class Restart(unittest.TestCase):
                 thread.join()
             self.assertEqual(refused, [])
 
-    def test_a_client_is_told(self):
-        with Daemon() as daemon, Demo():
-            client = daemon.start_lbrctl("record", "-a", "-d", "60s", "-o", daemon.folder / "x.jsonl",
-                                         stderr=subprocess.PIPE)
-            wait_for(lambda: kernel_events(daemon.process))
-            time.sleep(0.5)
-            os.kill(engine_of(daemon.process), signal.SIGKILL)
-            _, errors = client.communicate(timeout=PATIENCE)
-            self.assertNotEqual(client.returncode, 0)
-            self.assertRegex(errors, "lbrd|daemon|session")
-
     def test_it_ends_with_its_broker(self):
         with tempfile.TemporaryDirectory() as folder:
             broker = subprocess.Popen([str(LBRD), "--socket", f"{folder}/s", "--no-history"],

@@ -215,5 +215,35 @@ TEST(Jsonl, ShowsBranches) {
   EXPECT_FALSE(writer.Append(odd, s.out).ok());
 }
 
+TEST(Jsonl, AGapIsAnObjectOfItsOwnAndVoidsAllIds) {
+  Stream s;
+  AddSample(s.batch(), 0, s.stack, s.thread, 1);
+  JsonlWriter writer((v1::Session()));
+  ASSERT_TRUE(writer.Append(s.message, s.out).ok());
+  // The next engine gives the same ids to other things.
+  v1::StreamSamplesResponse next = s.message;
+  v1::StreamGap* gap = next.add_gaps();
+  gap->set_from_ns(5);
+  gap->set_to_ns(18'446'744'073'709'551'615u);
+  gap->set_why("it \"died\"");
+  gap->set_samples_not_received(3);
+  for (v1::Frame& frame : *next.mutable_definitions()->mutable_frames()) frame.set_symbol("other");
+  next.mutable_definitions()->mutable_threads(0)->set_comm("other");
+  s.out.clear();
+  ASSERT_TRUE(writer.Append(next, s.out).ok());
+  const std::vector<Json> lines = Parse(s.out);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(Keys(lines[0]), ElementsAre("gap"));
+  EXPECT_EQ(lines[0]["gap"]["from"], 5);
+  EXPECT_EQ(lines[0]["gap"]["to"], 18'446'744'073'709'551'615u);
+  EXPECT_EQ(lines[0]["gap"]["why"], "it \"died\"");
+  EXPECT_EQ(lines[0]["gap"]["samples_not_received"], 3);
+  EXPECT_EQ(lines[1]["comm"], "other");
+  EXPECT_EQ(lines[1]["stack"][0]["symbol"], "other");
+  // What it has not defined is unknown, whatever the one before had.
+  next.mutable_definitions()->Clear();
+  EXPECT_FALSE(writer.Append(next, s.out).ok());
+}
+
 }  // namespace
 }  // namespace lbrd::client

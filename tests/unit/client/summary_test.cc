@@ -151,5 +151,39 @@ TEST(Summary, FitsTheWidth) {
   }
 }
 
+TEST(Summary, TellsOfADeadEngineAndItsGap) {
+  v1::Session session = CleanSession();
+  v1::SessionStats* stats = session.mutable_stats();
+  stats->set_samples_delivered(12000);
+  AddCount(stats->mutable_samples_dropped(), "engine_died", 345);
+  stats->set_engine_deaths(1);
+  stats->set_gap_count(1);
+  stats->set_gap_ns(412'000'000);
+  v1::Gap* gap = stats->add_gaps();
+  gap->set_cpu(-1);
+  gap->set_from_ns(1'000'000'000);
+  gap->set_to_ns(1'412'000'000);
+  gap->set_why("the daemon's engine died (signal SIGKILL)");
+  const std::string text = RenderSummary(session, 0);
+  EXPECT_THAT(text, HasSubstr("345 (2.8%) dropped: 345 engine_died."));
+  EXPECT_THAT(text, HasSubstr("The daemon's engine died (signal SIGKILL), and another one went on: "
+                              "nothing was sampled for 412 ms, and what it had not handed out is "
+                              "lost, nobody knows how much."));
+  EXPECT_THAT(text, Not(HasSubstr("offline")));
+  EXPECT_THAT(text, Not(HasSubstr("does not add up")));
+  // Beside a CPU that was away, and one of many.
+  stats->set_engine_deaths(3);
+  stats->set_gap_count(4);
+  stats->set_gap_ns(1'000'000'000);
+  gap = stats->add_gaps();
+  gap->set_cpu(2);
+  gap->set_from_ns(1);
+  gap->set_to_ns(2);
+  const std::string both = RenderSummary(session, 0);
+  EXPECT_THAT(both, HasSubstr("the last of 3 times"));
+  EXPECT_THAT(both, HasSubstr("412 ms in the last 1 of them"));
+  EXPECT_THAT(both, HasSubstr("CPUs were offline: 1 gap, 588 ms in all."));
+}
+
 }  // namespace
 }  // namespace lbrd::client

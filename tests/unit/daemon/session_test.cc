@@ -68,5 +68,145 @@ TEST_F(SessionTest, AReaderWhoNeverComesLosesALiveSessionNothingButItsOwn) {
             described.stats().samples_delivered() - SampleStream::kMaxSamples);
 }
 
+class SessionInTheNextEngineTest : public SessionTest {
+ protected:
+  std::unique_ptr<ScriptedSource> Few(uint64_t samples) {
+    auto records = std::make_unique<ScriptedSource>(/*patient=*/false);
+    for (uint64_t i = 0; i < samples; ++i) {
+      records->Add(pmu::Wire(pmu::WireSample{.time = i + 1}));
+    }
+    records->RunOn();
+    return records;
+  }
+  std::shared_ptr<SessionJournal::SessionEntry> Entry() {
+    auto entry = journal_.AddSession();
+    entry->Update([](journal::SessionRecord* record) {
+      record->set_id(7);
+      record->set_name("s");
+      record->set_create_unix_ns(123'000'000'000);
+    });
+    return entry;
+  }
+  EarlierLife Left() {
+    const auto left = SessionJournal(std::as_writable_bytes(std::span(words_))).LeftSessions();
+    EXPECT_EQ(left.size(), 1u);
+    return {.record = left[0].record, .figures = left[0].figures, .why = "it died"};
+  }
+  static v1::Session Described(const Session& session) {
+    v1::Session described;
+    session.Describe(&described);
+    return described;
+  }
+  static void AwaitDelivered(const Session& session, uint64_t samples) {
+    while (session.samples() < samples) std::this_thread::yield();
+  }
+
+  std::vector<uint64_t> words_ = std::vector<uint64_t>(kJournalBytes / 8);
+  SessionJournal journal_{std::as_writable_bytes(std::span(words_))};
+};
+
+TEST_F(SessionInTheNextEngineTest, GoesOnWithWhatItHadCounted) {
+  Session first("s", v1::SessionSpec(), Source(Few(40)), &binaries_);
+  first.KeepIn(Entry());
+  ASSERT_TRUE(first.Start().ok());
+  AwaitDelivered(first, 40);
+  first.KeepFigures();
+  const EarlierLife left = Left();  // it is killed here
+  EXPECT_EQ(left.record.state(), v1::SESSION_STATE_RUNNING);
+  EXPECT_EQ(left.figures.seen, 40u);
+
+  Session second("s", v1::SessionSpec(), Source(Few(5)), &binaries_);
+  second.KeepIn(Entry());
+  second.GoOn(left);
+  EXPECT_EQ(second.state(), v1::SESSION_STATE_WAITING);
+  ASSERT_TRUE(second.Start().ok());
+  AwaitDelivered(second, 5);
+  second.Stop();
+  const v1::Session described = Described(second);
+  const v1::SessionStats& stats = described.stats();
+  EXPECT_EQ(stats.samples_seen(), 45u);
+  EXPECT_EQ(stats.samples_delivered(), 5u);
+  ASSERT_EQ(stats.samples_dropped_size(), 1);
+  EXPECT_EQ(stats.samples_dropped(0).name(), "engine_died");
+  EXPECT_EQ(stats.samples_dropped(0).value(), 40u);
+  EXPECT_EQ(stats.engine_deaths(), 1u);
+  ASSERT_EQ(stats.gaps_size(), 1);
+  EXPECT_EQ(stats.gaps(0).why(), "it died");
+  EXPECT_EQ(stats.gaps(0).from_ns(), left.figures.time_ns);
+  EXPECT_GE(stats.gaps(0).to_ns(), stats.gaps(0).from_ns());
+  EXPECT_EQ(stats.gap_ns(), stats.gaps(0).to_ns() - stats.gaps(0).from_ns());
+  EXPECT_EQ(described.create_time().seconds(), 123);
+}
+
+TEST_F(SessionInTheNextEngineTest, AnEngineThatDiesBeforeItSamplesChangesNothing) {
+  Session first("s", v1::SessionSpec(), Source(Few(40)), &binaries_);
+  first.KeepIn(Entry());
+  ASSERT_TRUE(first.Start().ok());
+  AwaitDelivered(first, 40);
+  first.KeepFigures();
+  first.Stop();
+  first.Forget();
+  const auto entry = Entry();
+  entry->Update([](journal::SessionRecord* record) {
+    record->set_state(v1::SESSION_STATE_RUNNING);
+    record->set_begin_unix_ns(1);
+  });
+  entry->WriteFigures([] { return SessionFigures{.time_ns = 5, .seen = 40}; });
+  Session second("s", v1::SessionSpec(), Source(Few(0)), &binaries_);
+  second.KeepIn(entry);
+  second.GoOn(Left());
+  EXPECT_EQ(Left().record.state(), v1::SESSION_STATE_RUNNING);
+  EXPECT_EQ(Left().figures.time_ns, 5u) << "the gap is still to begin there";
+  EXPECT_EQ(Left().record.gaps_size(), 0);
+}
+
+TEST_F(SessionInTheNextEngineTest, OneThatHasEndedStaysSo) {
+  const auto entry = Entry();
+  entry->Update([](journal::SessionRecord* record) {
+    record->set_state(v1::SESSION_STATE_FAILED);
+    record->set_error("no such luck");
+    record->set_begin_unix_ns(1'000'000'000);
+    record->set_end_unix_ns(3'000'000'000);
+  });
+  entry->WriteFigures([] { return SessionFigures{.time_ns = 5, .seen = 40}; });
+  Session session("s", v1::SessionSpec(), Source(Few(5)), &binaries_);
+  EarlierLife left = Left();
+  left.had_ended = true;
+  session.KeepIn(entry);
+  session.GoOn(left);
+  const v1::Session described = Described(session);
+  EXPECT_EQ(described.state(), v1::SESSION_STATE_FAILED);
+  EXPECT_EQ(described.error(), "no such luck");
+  EXPECT_EQ(described.running_time().seconds(), 2);
+  EXPECT_EQ(described.stats().samples_seen(), 40u);
+  EXPECT_EQ(described.stats().gaps_size(), 0);
+  EXPECT_EQ(described.stats().engine_deaths(), 0u) << "not during the session";
+  EXPECT_EQ(described.stats().samples_dropped(0).value(), 40u)
+      << "its profile is gone all the same";
+}
+
+TEST_F(SessionInTheNextEngineTest, TakesAnyFiguresAndTimes) {
+  EarlierLife left;
+  left.record.set_state(v1::SESSION_STATE_RUNNING);
+  left.record.set_create_unix_ns(INT64_MAX);
+  left.record.set_begin_unix_ns(INT64_MIN);
+  left.figures = {.time_ns = UINT64_MAX, .seen = UINT64_MAX, .queue_full = UINT64_MAX};
+  for (int i = 0; i < 100; ++i) {
+    v1::Gap* gap = left.record.add_gaps();
+    gap->set_from_ns(UINT64_MAX);
+    gap->set_to_ns(static_cast<uint64_t>(i) << 57);
+  }
+  Session session("s", v1::SessionSpec(), Source(Few(5)), &binaries_);
+  session.KeepIn(Entry());
+  session.GoOn(left);
+  ASSERT_TRUE(session.Start().ok());
+  AwaitDelivered(session, 5);
+  session.Stop();
+  const v1::Session described = Described(session);
+  EXPECT_LE(described.stats().gaps_size(), 64);
+  EXPECT_LE(described.stats().gaps().rbegin()->from_ns(),
+            described.stats().gaps().rbegin()->to_ns());
+}
+
 }  // namespace
 }  // namespace lbrd::daemon
