@@ -2,13 +2,8 @@
 
 #include <grpcpp/grpcpp.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -21,6 +16,8 @@ namespace {
 
 // gRPC's word for a connection that the daemon does not take, and why: it would not the next time.
 constexpr char kTurnedAway[] = "GOAWAY";
+// Its word for certificates that either side does not take.
+constexpr char kNoTrust[] = "handshake";
 constexpr absl::Duration kResumePause = absl::Milliseconds(50);
 
 absl::Status ToAbsl(const grpc::Status& status) {
@@ -40,7 +37,8 @@ absl::Status ToAbsl(const grpc::Status& status) {
 }
 
 bool MayComeBack(const absl::Status& status) {
-  return absl::IsUnavailable(status) && !absl::StrContains(status.message(), kTurnedAway);
+  return absl::IsUnavailable(status) && !absl::StrContains(status.message(), kTurnedAway) &&
+         !absl::StrContains(status.message(), kNoTrust);
 }
 
 // Of a request, so that it can be sent again.
@@ -61,44 +59,13 @@ uint64_t YoungestNs(const v1::SampleBatch& samples) {
   return youngest_ns;
 }
 
-// gRPC would try again and again and then say little; a plain connect says at once what is wrong.
-absl::Status TrySocket(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path '", path, "' must have 1 to ",
-                                                   sizeof(address.sun_path) - 1, " characters"));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return absl::ErrnoToStatus(errno, "cannot make a socket");
-  const int result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  const int error = errno;
-  close(fd);
-  if (result == 0) return absl::OkStatus();
-  if (error == EACCES || error == EPERM) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("no permission for ", path, "; run lbrctl as root (sudo lbrctl …)"));
-  }
-  if (error == ENOENT || error == ECONNREFUSED) {
-    return absl::UnavailableError(absl::StrCat(
-        "no daemon listens on ", path, "; start one (sudo lbrd), or name its socket (--socket)"));
-  }
-  return absl::ErrnoToStatus(error, absl::StrCat("cannot connect to ", path));
-}
-
 }  // namespace
 
-absl::StatusOr<Client> Client::Connect(const std::string& socket) {
-  if (absl::Status tried = TrySocket(socket); !tried.ok()) return tried;
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMaxResponseBytes);
-  // A broken stream is resumed within seconds, or not at all. (GRPC_ARG_MIN_RECONNECT_BACKOFF_MS is
-  // left alone: it also bounds how long one attempt may take, and a busy machine takes its time.)
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  return Client(socket, grpc::CreateCustomChannel(absl::StrCat("unix:", socket),
-                                                  grpc::InsecureChannelCredentials(), arguments));
+absl::StatusOr<Client> Client::Connect(const Endpoint& endpoint) {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = OpenChannel(endpoint);
+  if (!channel.ok()) return channel.status();
+  if (absl::Status tried = TryEndpoint(endpoint); !tried.ok()) return tried;
+  return Client(endpoint, *channel);
 }
 
 absl::Status Client::Ask(const std::function<grpc::Status(grpc::ClientContext*)>& call) const {
@@ -108,7 +75,7 @@ absl::Status Client::Ask(const std::function<grpc::Status(grpc::ClientContext*)>
     absl::Status status = ToAbsl(call(&context));
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
-    if (!MayComeBack(status) || now >= give_up || !TrySocket(socket_).ok()) return status;
+    if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
     absl::SleepFor(kResumePause);
   }
 }
@@ -249,7 +216,7 @@ absl::Status Client::StreamSamples(
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
     // One that had not begun is begun again.
-    if (!MayComeBack(status) || now >= give_up || !TrySocket(socket_).ok()) return status;
+    if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
     absl::SleepFor(kResumePause);
   }
 }
@@ -278,7 +245,7 @@ absl::Status Client::WatchSessions(
     const absl::Status status = ToAbsl(reader->Finish());
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
-    if (!MayComeBack(status) || now >= give_up || !TrySocket(socket_).ok()) return status;
+    if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
     absl::SleepFor(kResumePause);
   }
 }

@@ -1,6 +1,6 @@
 // The C++ client of a daemon: lbrd.v1.Profiler with absl::Status.
 //
-//   absl::StatusOr<Client> client = Client::Connect("/run/lbrd/lbrd.sock");
+//   absl::StatusOr<Client> client = Client::Connect(Endpoint("/run/lbrd/lbrd.sock"));
 //   absl::StatusOr<v1::Session> session = client->CreateSession("", spec);
 //
 // Where the daemon's engine dies and is started again, calls go on: what was asked is asked again
@@ -19,21 +19,19 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/endpoint.h"
 #include "lbrd/v1/history.grpc.pb.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
 namespace lbrd::client {
 
-inline constexpr char kDefaultSocket[] = "/run/lbrd/lbrd.sock";
-// The largest profile that is taken from a daemon.
-inline constexpr int kMaxResponseBytes = 1 << 30;
 // How long a call is tried again; the daemon keeps a stream for as long when its connection breaks.
 inline constexpr absl::Duration kResumeWithin = absl::Seconds(10);
 
 class Client {
  public:
   // kNotFound, kPermissionDenied, kUnavailable: what stands in the way, and what to do.
-  static absl::StatusOr<Client> Connect(const std::string& socket);
+  static absl::StatusOr<Client> Connect(const Endpoint& endpoint);
 
   // Experiments take up to 2 s.
   absl::StatusOr<v1::Capabilities> GetCapabilities(bool run_experiments) const;
@@ -66,14 +64,14 @@ class Client {
       const std::function<void()>& resumed = [] {}) const;
 
  private:
-  Client(std::string socket, const std::shared_ptr<grpc::ChannelInterface>& channel)
-      : socket_(std::move(socket)),
+  Client(Endpoint endpoint, const std::shared_ptr<grpc::ChannelInterface>& channel)
+      : endpoint_(std::move(endpoint)),
         stub_(v1::Profiler::NewStub(channel)),
         history_(v1::History::NewStub(channel)) {}
   // Makes the call until it is answered, or there is nobody to answer.
   absl::Status Ask(const std::function<grpc::Status(grpc::ClientContext*)>& call) const;
 
-  std::string socket_;
+  Endpoint endpoint_;
   std::shared_ptr<v1::Profiler::Stub> stub_;
   std::shared_ptr<v1::History::Stub> history_;
 };

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/endpoint.h"
 #include "lbrd/v1/profiler.pb.h"
 #include "lbrd/v1/session.pb.h"
 
@@ -15,7 +16,7 @@ namespace lbrd::client {
 
 // What all subcommands share.
 struct Common {
-  std::string socket;
+  Endpoint endpoint;
   bool quiet = false;
 };
 

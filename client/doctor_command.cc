@@ -37,14 +37,14 @@ v1::Capabilities WithoutDaemon(const absl::Status& status) {
   return capabilities;
 }
 
-absl::StatusOr<v1::Capabilities> Ask(const std::string& socket, bool run_experiments) {
-  const absl::StatusOr<Client> client = Client::Connect(socket);
+absl::StatusOr<v1::Capabilities> Ask(const Endpoint& endpoint, bool run_experiments) {
+  const absl::StatusOr<Client> client = Client::Connect(endpoint);
   if (!client.ok()) return client.status();
   return client->GetCapabilities(run_experiments);
 }
 
 absl::Status Doctor(const Common& common, const DoctorFlags& flags, int* exit_code) {
-  absl::StatusOr<v1::Capabilities> answer = Ask(common.socket, !flags.no_experiments);
+  absl::StatusOr<v1::Capabilities> answer = Ask(common.endpoint, !flags.no_experiments);
   const v1::Capabilities capabilities =
       answer.ok() ? *std::move(answer) : WithoutDaemon(answer.status());
   *exit_code = DoctorExitCode(capabilities);

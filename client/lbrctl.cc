@@ -18,22 +18,39 @@ int ExitCode(const absl::Status& status, int done) {
   return absl::IsInvalidArgument(status) ? 2 : 1;
 }
 
+void AddEndpoint(CLI::App& app, lbrd::client::Endpoint* endpoint) {
+  app.add_option("--socket", endpoint->socket, "the daemon's UNIX socket")
+      ->capture_default_str()
+      ->envname("LBRD_SOCKET");
+  const std::string other = "Another machine's daemon, by mutual TLS";
+  app.add_option("--host", endpoint->host, "where it is, instead of --socket")
+      ->type_name("HOST:PORT")
+      ->envname("LBRD_HOST")
+      ->group(other);
+  const auto add_file = [&](const char* flag, std::string* path, const char* name,
+                            const char* help) {
+    app.add_option(flag, *path, help)->type_name("FILE")->envname(name)->group(other);
+  };
+  add_file("--tls-ca", &endpoint->authorities, "LBRD_TLS_CA",
+           "certificates (PEM) of those who issue daemons theirs");
+  add_file("--tls-cert", &endpoint->certificate, "LBRD_TLS_CERT",
+           "your own certificate (PEM): its name says what you may do");
+  add_file("--tls-key", &endpoint->key, "LBRD_TLS_KEY", "its private key (PEM)");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   // A reader that goes away (lbrctl … | head) is not worth a message.
   signal(SIGPIPE, SIG_DFL);
   lbrd::client::Common common;
-  common.socket = lbrd::client::kDefaultSocket;
   lbrd::client::Action action;
   int done = 0;
   CLI::App app{
       "lbrctl starts, watches and stops profiling sessions of lbrd, and shows what they found."};
   app.name("lbrctl");
   app.set_version_flag("--version", "lbrctl " LBRD_VERSION);
-  app.add_option("--socket", common.socket, "the daemon's UNIX socket")
-      ->capture_default_str()
-      ->envname("LBRD_SOCKET");
+  AddEndpoint(app, &common.endpoint);
   app.add_flag("-q,--quiet", common.quiet, "say only what was asked for: no progress, no summary");
   app.require_subcommand(1);
   app.fallthrough();

@@ -109,7 +109,7 @@ absl::StatusOr<PrivateDaemon> PrivateDaemon::Start(const std::string& program) {
     End(pid);
     return absl::UnavailableError(absl::StrCat(*found, " does not start"));
   }
-  absl::StatusOr<Client> client = Client::Connect(socket);
+  absl::StatusOr<Client> client = Client::Connect(Endpoint(socket));
   // One call makes the connection; from then on the socket's name is not needed.
   absl::Status connected = client.ok() ? client->ListSessions().status() : client.status();
   if (!connected.ok()) {

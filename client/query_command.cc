@@ -145,7 +145,7 @@ absl::Status Query(const Common& common, const QueryFlags& flags) {
       return absl::InvalidArgumentError("a query has no session's account; use jsonl");
     }
   }
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::QueryProfileResponse> answer = client->QueryProfile(*request);
   if (!answer.ok()) return answer.status();

@@ -119,6 +119,10 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   if (!flags.command.empty() && spec->has_target()) {
     return absl::InvalidArgumentError("a command excludes -a, -p, -t, -C, --cgroup and --uid");
   }
+  if (!flags.command.empty() && common.endpoint.remote()) {
+    return absl::InvalidArgumentError(
+        "a command is started on this machine: it cannot be profiled on another one (--host)");
+  }
   if (flags.command.empty() && !spec->has_target()) {
     return absl::InvalidArgumentError(
         "say what to record: -a (the whole machine), -p PID, -t TID, -C CPUS, --cgroup PATH, "
@@ -129,7 +133,7 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   if (!outputs.ok()) return outputs.status();
   if (flags.table && !flags.output.files.empty()) outputs->push_back({"-", OutputFormat::kTable});
 
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   std::optional<TargetCommand> command;
   if (!flags.command.empty()) {

@@ -83,7 +83,7 @@ absl::Status Start(const Common& common, const StartFlags& flags) {
         "say what to profile: -a (the whole machine), -p PID, -t TID, -C CPUS, --cgroup PATH or "
         "--uid USER");
   }
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->CreateSession(flags.name, *spec);
   if (!session.ok()) return session.status();
@@ -110,7 +110,7 @@ absl::Status Start(const Common& common, const StartFlags& flags) {
 }
 
 absl::Status List(const Common& common) {
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   const absl::StatusOr<std::vector<v1::Session>> sessions = client->ListSessions();
   if (!sessions.ok()) return sessions.status();
@@ -148,7 +148,7 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
           "a stopped session has no single samples; lbrctl stream writes them while it runs");
     }
   }
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->StopSession(flags.name);
   if (!session.ok()) return session.status();
@@ -187,7 +187,7 @@ absl::Status Watch(const Common& common, const WatchFlags& flags) {
   if (flags.hold && flags.name.empty()) {
     return absl::InvalidArgumentError("--hold: name the session to hold");
   }
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   return client->WatchSessions(
       flags.name, flags.hold,
@@ -211,7 +211,7 @@ struct StreamFlags {
 };
 
 absl::Status Stream(const Common& common, const StreamFlags& flags) {
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->GetSession(flags.name);
   if (!session.ok()) return session.status();

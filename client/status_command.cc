@@ -15,7 +15,7 @@ namespace lbrd::client {
 namespace {
 
 absl::Status Status(const Common& common, bool json) {
-  const absl::StatusOr<Client> client = Client::Connect(common.socket);
+  const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::DaemonStats> stats = client->GetStats();
   if (!stats.ok()) return stats.status();
