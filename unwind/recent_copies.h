@@ -10,7 +10,7 @@
 // when these come again is a walk traced and kept; if it is not the same the next time, they have
 // to come again twice as often before the next attempt, up to 64 times.
 //
-// Memory: 1,024 threads of 144 bytes, and kMaxBytes for words and frames; all are forgotten beyond
+// Memory: 1,024 threads of 192 bytes, and kMaxBytes for words and frames; all are forgotten beyond
 // that. Thread rules: one owner.
 #pragma once
 
