@@ -62,6 +62,30 @@ void AppendTrouble(const char* name, const std::string& trouble, std::string* te
   }
 }
 
+void AppendUnwinding(const v1::UnwindStats& stats, std::string* text) {
+  uint64_t samples = 0;
+  uint64_t complete = 0;
+  for (const v1::Count& count : stats.stacks_by_verdict()) {
+    samples += count.value();
+    if (count.name() == "complete") complete += count.value();
+  }
+  const auto line = [text](const char* name, const std::string& value) {
+    absl::StrAppendFormat(text, "%-18s  %s\n", name, value);
+  };
+  line("stacks", absl::StrCat(FormatCountOf(samples, "sample"), ", ",
+                              FormatPercent(complete, samples), " complete"));
+  const uint64_t copies = stats.copies() + stats.identical_copies();
+  if (copies == 0) return;
+  line("unwound", absl::StrCat(FormatCountOf(copies, "stack"), ", ",
+                               FormatPercent(stats.identical_copies(), copies),
+                               " the same again; rules cached: ",
+                               FormatPercent(stats.rule_cache_hits() + stats.rule_shared_hits(),
+                                             stats.rule_lookups())));
+  if (stats.tables_evicted() != 0) {
+    line("tables evicted", FormatCount(stats.tables_evicted()));
+  }
+}
+
 void AppendHistory(const v1::HistoryStatus& history, std::string* text) {
   absl::StrAppendFormat(
       text, "%-18s  %s\n", "history",
@@ -100,6 +124,7 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("contexts refused", FormatCount(stats.contexts_refused()));
   line("unknown histories", FormatCountOf(stats.lookups_without_context(), "sample"));
   line("unwinding tables", BytesText(stats.rule_table_bytes()));
+  if (stats.unwinding().stacks() != 0) AppendUnwinding(stats.unwinding(), &text);
   line("resident memory", BytesText(stats.resident_bytes()));
   if (stats.engine_restarts() != 0) {
     line("engine restarts", absl::StrCat(FormatCount(stats.engine_restarts()),

@@ -33,6 +33,28 @@ BranchHistory::Deep::~Deep() {
 
 size_t BranchHistory::deep_bytes() { return all_deep_bytes.load(std::memory_order_relaxed); }
 
+BranchHistory& BranchHistory::operator=(const BranchHistory& other) {
+  if (this == &other) return *this;
+  time_ns_ = other.time_ns_;
+  deep_ = other.deep_;
+  count_ = other.count_;
+  top_of_stack_ = other.top_of_stack_;
+  truncated_ = other.truncated_;
+  reaches_start_ = other.reaches_start_;
+  const size_t here = std::min<size_t>(count_, kInlineCalls);
+  std::memcpy(bytes_.data(), other.bytes_.data(), here * 2 * kAddressBytes);
+  return *this;
+}
+
+void BranchHistory::AppendTo(std::vector<unwind::Call>* calls) const {
+  const size_t here = std::min<size_t>(count_, kInlineCalls);
+  const size_t before = calls->size();
+  calls->resize(before + here);
+  unwind::Call* const out = calls->data() + before;
+  for (size_t i = 0; i < here; ++i) out[i] = {Load(2 * i), Load(2 * i + 1)};
+  if (deep_ != nullptr) calls->insert(calls->end(), deep_->calls.begin(), deep_->calls.end());
+}
+
 void BranchHistory::Clear() {
   deep_.reset();
   count_ = 0;
@@ -55,10 +77,10 @@ void BranchHistory::Store(uint64_t time_ns, std::span<const unwind::Call> calls,
   }
   uint8_t* out = bytes_.data();
   for (const unwind::Call& call : calls.first(std::min(kept, kInlineCalls))) {
-    for (const uint64_t address : {call.from, call.to}) {
-      std::memcpy(out, &address, kAddressBytes);  // little-endian: the low bytes come first
-      out += kAddressBytes;
-    }
+    // Little-endian: the low bytes come first, and the next address takes the place of the rest.
+    std::memcpy(out, &call.from, sizeof(call.from));
+    std::memcpy(out + kAddressBytes, &call.to, sizeof(call.to));
+    out += 2 * kAddressBytes;
   }
   count_ = static_cast<uint16_t>(kept);
   truncated_ = kept < calls.size();
@@ -67,9 +89,9 @@ void BranchHistory::Store(uint64_t time_ns, std::span<const unwind::Call> calls,
 }
 
 uint64_t BranchHistory::Load(size_t address) const {
-  uint64_t value = 0;
-  std::memcpy(&value, bytes_.data() + address * kAddressBytes, kAddressBytes);
-  return value;
+  uint64_t value;
+  std::memcpy(&value, bytes_.data() + address * kAddressBytes, sizeof(value));
+  return value & ((uint64_t{1} << (8 * kAddressBytes)) - 1);
 }
 
 }  // namespace lbrd::daemon

@@ -33,6 +33,11 @@ class BranchHistory {
   // Of a block without its calls: its count of owners, its vector, and the allocator's two headers.
   static constexpr size_t kDeepBlockBytes = 72;
 
+  BranchHistory() = default;
+  // Copies what is kept, not the room that is there for more.
+  BranchHistory(const BranchHistory& other) { *this = other; }
+  BranchHistory& operator=(const BranchHistory& other);
+
   // Replaces what is kept by `calls`, leaf first, of a sample at `time_ns`. `reaches_start`: the
   // oldest is the thread's start's.
   void Store(uint64_t time_ns, std::span<const unwind::Call> calls, bool reaches_start = false,
@@ -48,6 +53,8 @@ class BranchHistory {
   }
   uint64_t time_ns() const { return time_ns_; }
   size_t size() const { return count_; }
+  // Appends all calls, leaf first.
+  void AppendTo(std::vector<unwind::Call>* calls) const;
   uint64_t from(size_t call) const {
     return call < kInlineCalls ? Load(2 * call) : deep_->calls[call - kInlineCalls].from;
   }
@@ -67,6 +74,8 @@ class BranchHistory {
     const std::vector<unwind::Call> calls;
   };
   static constexpr size_t kAddressBytes = 6;
+  // Whole words are read and written at addresses of 6 bytes: so much lies behind the last one.
+  static constexpr size_t kSlack = sizeof(uint64_t) - kAddressBytes;
   uint64_t Load(size_t address) const;
 
   uint64_t time_ns_ = 0;
@@ -76,7 +85,7 @@ class BranchHistory {
   bool truncated_ = false;
   bool reaches_start_ = false;
   // Addresses from, to, from, to ...; not initialized: what lies beyond count_ is never read.
-  std::array<uint8_t, 2 * kInlineCalls * kAddressBytes> bytes_;
+  std::array<uint8_t, 2 * kInlineCalls * kAddressBytes + kSlack> bytes_;
 };
 
 }  // namespace lbrd::daemon

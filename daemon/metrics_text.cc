@@ -38,6 +38,33 @@ constexpr Metric kMetrics[] = {
     {"engine_restarts", "lbrd_engine_restarts_total", "counter",
      "Engines that died and had another one take their place."},
     {"cpu_time", "lbrd_cpu_seconds_total", "counter", "CPU time that the daemon has used."},
+    {"unwinding.copies", "lbrd_unwind_copies_total", "counter",
+     "Copies of stacks that were unwound."},
+    {"unwinding.identical_copies", "lbrd_unwind_identical_copies_total", "counter",
+     "Copies that were their thread's last one again, and were not."},
+    {"unwinding.handed_over", "lbrd_unwind_handed_over_total", "counter",
+     "Copies that libunwind unwound."},
+    {"unwinding.rule_lookups", "lbrd_unwind_rule_lookups_total", "counter",
+     "Rules of unwinding asked for."},
+    {"unwinding.rule_cache_hits", "lbrd_unwind_rule_cache_hits_total", "counter",
+     "Those that their address space's cache had."},
+    {"unwinding.rule_shared_hits", "lbrd_unwind_rule_shared_hits_total", "counter",
+     "Those that the cache of all processes had."},
+    {"unwinding.odd_rules", "lbrd_unwind_odd_rules_total", "counter",
+     "Frames left by expressions or signals' frames."},
+    {"unwinding.guesses", "lbrd_unwind_guesses_total", "counter",
+     "Frames left without call frame information."},
+    {"unwinding.stacks", "lbrd_unwind_stacks_total", "counter",
+     "Stacks of samples that were given an id."},
+    {"unwinding.recent_stacks", "lbrd_unwind_recent_stacks_total", "counter",
+     "Those that were found among the recent ones."},
+    {"unwinding.tables", "lbrd_unwind_tables", "gauge", "Tables of unwinding rules."},
+    {"unwinding.tables_built", "lbrd_unwind_tables_built_total", "counter",
+     "Tables that were built."},
+    {"unwinding.tables_evicted", "lbrd_unwind_tables_evicted_total", "counter",
+     "Tables that went to stay within their bound."},
+    {"unwinding.table_limit_bytes", "lbrd_unwind_table_limit_bytes", "gauge",
+     "The bound of lbrd_rule_table_bytes."},
     {"history.bytes", "lbrd_history_bytes", "gauge", "The history on the disk."},
     {"history.max_bytes", "lbrd_history_limit_bytes", "gauge", "The bound of lbrd_history_bytes."},
     {"history.max_age", "lbrd_history_limit_seconds", "gauge",
@@ -128,6 +155,7 @@ std::string MetricsText(const v1::DaemonStats& stats) {
   AppendHead("lbrd_build_info", "gauge", "The version that runs.", &text);
   absl::StrAppend(&text, "lbrd_build_info{version=\"", stats.version(), "\"} 1\n");
   AppendFigures(stats, "", &text, &sessions);
+  if (stats.has_unwinding()) AppendFigures(stats.unwinding(), "unwinding.", &text, &sessions);
   if (stats.has_history()) AppendFigures(stats.history(), "history.", &text, &sessions);
   AppendHead("lbrd_sessions", "gauge", "Sessions by state.", &text);
   return text + sessions;

@@ -17,6 +17,7 @@
 #include "daemon/private_feed.h"
 #include "daemon/process_owner.h"
 #include "daemon/proto_encoder.h"
+#include "daemon/unwind_totals.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -86,6 +87,41 @@ grpc::Status ProfilerService::GetStats(grpc::ServerContext* context, const v1::G
   return grpc::Status::OK;
 }
 
+namespace {
+
+void DescribeUnwinding(const unwind::RuleTables::Stats& tables, v1::UnwindStats* out) {
+  const UnwindFigures done = UnwindTotals::OfProcess().Read();
+  const auto& figures = done.figures;
+  out->set_copies(figures[UnwindFigures::kCopies]);
+  out->set_identical_copies(figures[UnwindFigures::kIdenticalCopies]);
+  out->set_handed_over(figures[UnwindFigures::kHandedOver]);
+  out->set_rule_lookups(figures[UnwindFigures::kLookUps]);
+  out->set_rule_cache_hits(figures[UnwindFigures::kCacheHits]);
+  out->set_rule_shared_hits(figures[UnwindFigures::kSharedCacheHits]);
+  out->set_odd_rules(figures[UnwindFigures::kOddRules]);
+  out->set_guesses(figures[UnwindFigures::kGuesses]);
+  out->set_stacks(figures[UnwindFigures::kStacksInterned]);
+  out->set_recent_stacks(figures[UnwindFigures::kRecentStacks]);
+  out->set_tables(tables.tables);
+  out->set_tables_built(tables.built);
+  out->set_tables_evicted(tables.evicted);
+  out->set_table_limit_bytes(unwind::RuleTables::kDefaultBudgetBytes);
+  for (size_t state = 0; state < unwind::kStackStates; ++state) {
+    for (size_t reason = 0; reason < UnwindFigures::kReasons; ++reason) {
+      const uint64_t samples = done.verdicts[state][reason];
+      if (samples == 0) continue;
+      const absl::string_view word =
+          unwind::StackReasonName(static_cast<unwind::StackReason>(reason));
+      v1::Count* count = out->add_stacks_by_verdict();
+      count->set_name(absl::StrCat(unwind::StackStateName(static_cast<unwind::StackState>(state)),
+                                   word.empty() ? "" : ": ", word));
+      count->set_value(samples);
+    }
+  }
+}
+
+}  // namespace
+
 void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* response) const {
   response->set_version(LBRD_VERSION);
   const uint64_t up_ns = kernel_.Now() - started_ns_;
@@ -114,7 +150,9 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->set_pool_bytes(tasks.pool_bytes);
   response->set_contexts_refused(tasks.refused);
   response->set_lookups_without_context(tasks.unknown);
-  response->set_rule_table_bytes(binaries_.rule_tables()->stats().bytes);
+  const unwind::RuleTables::Stats tables = binaries_.rule_tables()->stats();
+  response->set_rule_table_bytes(tables.bytes);
+  DescribeUnwinding(tables, response->mutable_unwinding());
   response->set_flows(static_cast<uint32_t>(flows_.size()));
   response->set_slow_down(flows_.slow_down());
   response->set_engine_restarts(engine_restarts_);

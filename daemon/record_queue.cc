@@ -8,13 +8,18 @@ namespace {
 
 // What a batch usually takes before it crosses: 256 KiB, and a record of 64 KiB beyond.
 constexpr size_t kBatchWords = (size_t{320} << 10) / 8;
+// Of some 300 bytes; larger ones are fewer.
+constexpr size_t kBatchItems = 1024;
 
 }  // namespace
 
 void RecordBatch::Append(const perf_event_header* header, uint32_t event,
                          std::span<const SampleShare> shares) {
   // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
-  if (words_.capacity() == 0 && kept_.empty()) words_.reserve(kBatchWords);
+  if (words_.capacity() == 0 && kept_.empty()) {
+    words_.reserve(kBatchWords);
+    items_.reserve(kBatchItems);
+  }
   const size_t word = words_.size();
   if (header->size % 8 == 0) {
     const auto* words = reinterpret_cast<const uint64_t*>(header);

@@ -22,6 +22,7 @@ void ResolveAhead::Resolve(RecordBatch* batch) {
       processes_.Apply(*task);
     }
   }
+  report_.Tell(resolver_, nullptr);
 }
 
 }  // namespace lbrd::daemon

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "daemon/record_queue.h"
+#include "daemon/unwind_totals.h"
 #include "daemon/worker_event.h"
 #include "pmu/record.h"
 #include "unwind/process_table.h"
@@ -37,6 +38,7 @@ class ResolveAhead {
   const std::vector<WorkerEvent>& events_;
   unwind::ProcessTable processes_;
   unwind::StackResolver resolver_;
+  UnwindReport report_;
 };
 
 }  // namespace lbrd::daemon

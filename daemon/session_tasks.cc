@@ -138,7 +138,7 @@ bool SessionTasks::LoadHistory(const pmu::SampleId& who, unwind::CallHistory* hi
     if (context == nullptr) return false;
     kept = context->history();
   }
-  for (size_t i = 0; i < kept.size(); ++i) history->calls.push_back({kept.from(i), kept.to(i)});
+  kept.AppendTo(&history->calls);
   history->reaches_start = kept.reaches_start();
   history->top_of_stack = kept.top_of_stack();
   history->time_ns = kept.time_ns();

@@ -77,6 +77,8 @@ std::shared_ptr<const BinaryInfo> StackIntern::InternJitFile(const std::string& 
 }
 
 void StackIntern::Apply(const pmu::KsymbolRecord& record) {
+  kernel_code_changed_ns_ = std::max(kernel_code_changed_ns_, record.who.time);
+  if (!recent_.empty()) recent_.Clear();
   if (record.unregister) {
     kernel_code_.Remove(record.address, record.length, record.who.time);
   } else {
@@ -140,9 +142,30 @@ std::shared_ptr<const StackInfo> StackIntern::Intern(const unwind::ResolvedStack
                                                      const unwind::Process& process,
                                                      uint64_t time_ns, bool monotonic) {
   ResetIfOverBudget();
+  // A sample of before the last change may have other names; time 0 is now.
+  const bool early = time_ns != 0 && time_ns < kernel_code_changed_ns_;
+  if (early) return InternAnew(stack, process, time_ns, monotonic, nullptr);
+  const bool has_jit = process.jit != nullptr;
+  const uint64_t generation = process.space.generation();
+  if (const auto* recent = recent_.Find(stack, generation, has_jit)) return *recent;
+  bool not_with_jit = false;
+  std::shared_ptr<const StackInfo> info =
+      InternAnew(stack, process, time_ns, monotonic, &not_with_jit);
+  if (!not_with_jit || !has_jit) recent_.Put(stack, generation, not_with_jit, info);
+  return info;
+}
+
+std::shared_ptr<const StackInfo> StackIntern::InternAnew(const unwind::ResolvedStack& stack,
+                                                         const unwind::Process& process,
+                                                         uint64_t time_ns, bool monotonic,
+                                                         bool* not_with_jit) {
   candidate_->frames.clear();
   for (const unwind::ResolvedFrame& frame : stack.frames) {
     candidate_->frames.push_back(InternFrame(frame, process, time_ns, monotonic));
+    if (not_with_jit == nullptr || *not_with_jit) continue;
+    if (frame.source == unwind::FrameSource::kKernel) continue;
+    const unwind::Mapping* mapping = process.space.Find(frame.look_up);
+    *not_with_jit = mapping == nullptr || !mapping->binary->has_file();
   }
   candidate_->verdict = stack.verdict;
   candidate_->has_user = stack.has_user;
@@ -198,6 +221,7 @@ std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t
 
 void StackIntern::ResetIfOverBudget() {
   if (bytes_ <= budget_bytes_) return;
+  recent_.Clear();
   stacks_.clear();
   frames_.clear();
   binaries_.clear();

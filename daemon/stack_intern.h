@@ -17,6 +17,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "daemon/recent_stacks.h"
 #include "daemon/sample.h"
 #include "pmu/record.h"
 #include "unwind/code_symbols.h"
@@ -53,6 +54,7 @@ class StackIntern {
 
   size_t bytes() const { return bytes_; }  // an estimate of what the tables hold
   uint64_t resets() const { return resets_; }
+  const RecentStacks& recent() const { return recent_; }
 
  private:
   // Binary (null: kernel or unmapped), recorded address, place in the file (or the looked-up
@@ -77,6 +79,11 @@ class StackIntern {
   std::shared_ptr<const BinaryInfo> InternKernelModule(const std::string& module);
   std::shared_ptr<const BinaryInfo> InternJitFile(const std::string& path);
   void ResetIfOverBudget();
+  // What Intern() does for a stack that is not among the recent ones. *not_with_jit: some of it may
+  // be code that was made at run time, and nobody was there to tell.
+  std::shared_ptr<const StackInfo> InternAnew(const unwind::ResolvedStack& stack,
+                                              const unwind::Process& process, uint64_t time_ns,
+                                              bool monotonic, bool* not_with_jit);
 
   const unwind::KernelSymbols* const kernel_;
   const std::string kernel_symbols_missing_;
@@ -95,6 +102,10 @@ class StackIntern {
   // By module, and by the path of a perf map or jitdump.
   absl::flat_hash_map<std::string, std::shared_ptr<const BinaryInfo>> modules_;
   absl::flat_hash_map<int32_t, std::shared_ptr<const ThreadInfo>> threads_;  // by tid
+  // Of frames whose names depend on when it was, only those of the time since the kernel's code
+  // changed last, and none that a JIT compiler was asked for.
+  RecentStacks recent_;
+  uint64_t kernel_code_changed_ns_ = 0;
   std::shared_ptr<StackInfo> candidate_;  // being looked up; reused until it is new
 };
 

@@ -59,19 +59,23 @@ void Worker::Run() {
   RecordQueue& from = ahead_ != nullptr ? resolved_ : queue_;
   while (std::optional<RecordBatch> batch = from.Pop()) {
     steps_.fetch_add(1, std::memory_order_relaxed);
-    ready_ = *batch->resolved();
-    for (const RecordBatch::Item& item : batch->items()) {
-      HandleRecord(batch->record(item), item.event, batch->shares(item));
-    }
-    if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
-    DeliverBatch();
-    if (batch->departure() != nullptr) Depart(*batch->departure());
+    Work(&*batch);
     if (!batch->kept().empty()) queue_.GiveBack(*std::move(batch));
     steps_.fetch_add(1, std::memory_order_relaxed);
   }
   if (ahead.joinable()) ahead.join();
   FinishPending(deferred_.Expire(UINT64_MAX), {}, /*answered=*/false);
   DeliverBatch();
+}
+
+void Worker::Work(RecordBatch* batch) {
+  ready_ = *batch->resolved();
+  for (const RecordBatch::Item& item : batch->items()) {
+    HandleRecord(batch->record(item), item.event, batch->shares(item));
+  }
+  if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
+  DeliverBatch();
+  if (batch->departure() != nullptr) Depart(*batch->departure());
 }
 
 Progress Worker::progress() const {
@@ -190,6 +194,7 @@ void Worker::FinishPending(std::vector<PendingSample> pending, std::span<const u
 }
 
 void Worker::Finish(const PendingSample& pending, const unwind::Process& process) {
+  report_.Count(pending.stack.verdict);
   Sample sample{.time_ns = pending.time_ns,
                 .weight = pending.weight,
                 .cpu = pending.cpu,
@@ -225,6 +230,7 @@ void Worker::Put(const Sample& sample, const SampleShare& share, Outbox* out) {
 }
 
 void Worker::DeliverBatch() {
+  report_.Tell(resolver_, &intern_.recent());
   for (size_t i = 0; i < unwind::kWindowFindings; ++i) {
     lbr_windows_[i].store(resolver_.lbr_counts().windows[i], std::memory_order_relaxed);
   }

@@ -22,6 +22,7 @@
 #include "daemon/sample_share.h"
 #include "daemon/session_tasks.h"
 #include "daemon/stack_intern.h"
+#include "daemon/unwind_totals.h"
 #include "daemon/worker_event.h"
 #include "pmu/record_source.h"
 #include "unwind/process_table.h"
@@ -42,6 +43,8 @@ class Worker {
   RecordQueue& queue() { return queue_; }
   // Works until the queue is closed and empty.
   void Run();
+  // One batch. Run() does this; or who measures it, on one thread and without Run().
+  void Work(RecordBatch* batch);
 
   uint64_t undecodable_samples() const { return undecodable_samples_; }
   // Any thread.
@@ -84,6 +87,7 @@ class Worker {
   unwind::ProcessTable processes_;
   unwind::StackResolver resolver_;
   StackIntern intern_;
+  UnwindReport report_;
   DeferredSamples deferred_;
   PendingSample current_;         // reused for every sample
   std::vector<Sample> finished_;  // for the sink

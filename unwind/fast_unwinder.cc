@@ -72,7 +72,11 @@ UnwindRule GuessRule(const Binary& binary, std::optional<uint64_t> address, bool
   if (!binary.readable() && binary.has_file()) rule.flags |= UnwindRule::kNoFile;
   if (address.has_value()) {
     std::byte trampoline[x86_64::kTrampolineBytes];
-    if (x86_64::IsSignalReturn(ReadCode(binary, *address, trampoline))) {
+    const std::span<const std::byte> code = ReadCode(binary, *address, trampoline);
+    std::byte before[x86_64::kTrampolineBytes];
+    if (x86_64::IsSignalReturn(code) ||
+        (exact && *address >= sizeof(before) &&
+         x86_64::IsBehindSignalReturn(ReadCode(binary, *address - sizeof(before), before), code))) {
       return {.kind = UnwindRule::kSignalReturn, .flags = UnwindRule::kSignalFrame};
     }
   }
@@ -286,6 +290,8 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
     const uint64_t sp = walk.registers[kRsp];
     const bool interrupted = (rule->flags & UnwindRule::kSignalFrame) != 0;
     const bool guess = (rule->flags & UnwindRule::kGuess) != 0;
+    if (trace_ != nullptr) [[unlikely]]
+      Trace(*rule, walk);
     switch (TakeStep(*rule, &walk)) {
       case Step::kTaken:
         break;
@@ -310,6 +316,59 @@ std::optional<Verdict> FastUnwinder::Unwind(const AddressSpace& space,
                        .guess = guess || walk.guessed != StackReason::kNone});
   }
   return walk.End(Truncated(StackReason::kTooDeep));
+}
+
+std::optional<Verdict> FastUnwinder::UnwindTraced(const AddressSpace& space,
+                                                  const pmu::Registers& registers,
+                                                  std::span<const std::byte> stack,
+                                                  std::vector<UnwoundFrame>* frames,
+                                                  WalkTrace* trace) {
+  trace->registers.clear();
+  trace->words.clear();
+  trace->whole = true;
+  trace->place = {};
+  trace_ = trace;
+  const std::optional<Verdict> verdict = Unwind(space, registers, stack, frames);
+  trace_ = nullptr;
+  return verdict;
+}
+
+void FastUnwinder::Trace(const UnwindRule& rule, const Walk& walk) {
+  static_assert(std::tuple_size_v<decltype(WalkTrace::place)> == x86_64::kRegisters);
+  // Without its value the walk ends: for its own reasons, which may be anything.
+  if (rule.kind != UnwindRule::kOffsets || (rule.flags & UnwindRule::kGuess) != 0 ||
+      !walk.Knows(rule.cfa_register)) {
+    trace_->whole = false;
+    return;
+  }
+  // The stack pointer is the sample's, or the CFA of the frame before. Any other register decides
+  // by its value, which came from the copy or is still the sample's.
+  const uint64_t value = walk.registers[rule.cfa_register];
+  if (rule.cfa_register != kRsp) {
+    const uint32_t place = trace_->place[rule.cfa_register];
+    if (place == 0) {
+      trace_->registers.push_back(
+          {static_cast<uint8_t>(x86_64::kPerfRegister[rule.cfa_register]), value});
+    } else {
+      trace_->words.push_back({place - 1, value});
+    }
+  }
+  const uint64_t cfa = value + static_cast<uint64_t>(int64_t{rule.cfa_offset});
+  const auto address = [&](int8_t words) {
+    return cfa + static_cast<uint64_t>(int64_t{words}) * kWord;
+  };
+  const auto offset = [&](int8_t words) {
+    return static_cast<uint32_t>(address(words) - walk.stack_start);
+  };
+  // Where it is beyond the copy that is what ends the walk, and the copy's size decides.
+  uint64_t ip;
+  if (walk.ReadWord(address(rule.return_address), &ip)) {
+    trace_->words.push_back({offset(rule.return_address), ip});
+  }
+  for (size_t i = 0; i < x86_64::kCalleeSaved; ++i) {
+    if (rule.saved[i] == UnwindRule::kSame || !walk.InCopy(address(rule.saved[i]), kWord)) continue;
+    trace_->place[x86_64::kCalleeSavedRegisters[i]] = offset(rule.saved[i]) + 1;
+  }
 }
 
 FastUnwinder::Step FastUnwinder::TakeRareStep(const UnwindRule& rule, Walk* walk) {
@@ -472,11 +531,13 @@ FastUnwinder::Step FastUnwinder::TakeGuess(const UnwindRule& rule, Walk* walk) {
 }
 
 bool FastUnwinder::IsThreadStart(const AddressSpace& space, uint64_t ip) {
+  ++counts_.steps;
   const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
   return rule != nullptr && (rule->flags & UnwindRule::kThreadStart) != 0;
 }
 
 std::optional<bool> FastUnwinder::HasFrame(const AddressSpace& space, uint64_t ip) {
+  ++counts_.steps;
   const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
   if (rule == nullptr || rule->kind != UnwindRule::kOffsets ||
       (rule->flags & UnwindRule::kGuess) != 0) {
@@ -486,6 +547,7 @@ std::optional<bool> FastUnwinder::HasFrame(const AddressSpace& space, uint64_t i
 }
 
 bool FastUnwinder::IsSignalTrampoline(const AddressSpace& space, uint64_t ip) {
+  ++counts_.steps;
   const UnwindRule* rule = IsUser(ip) ? RuleAt(space, ip, /*exact=*/true) : nullptr;
   return rule != nullptr && (rule->flags & UnwindRule::kSignalFrame) != 0;
 }

@@ -14,6 +14,7 @@
 // per unwinder; the tables are shared.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -38,6 +39,26 @@ struct UnwoundFrame {
   bool operator==(const UnwoundFrame&) const = default;
 };
 
+// What decided a walk: another sample of which all of this is the same, as well as the mappings,
+// the instruction and stack pointers and the copy's size, is unwound to the same.
+struct WalkTrace {
+  struct Register {
+    uint8_t perf_register;  // of the architecture's perf_regs.h
+    uint64_t value;
+  };
+  struct Word {
+    uint32_t offset;  // from the stack pointer
+    uint64_t value;
+  };
+  std::vector<Register> registers;
+  std::vector<Word> words;
+  bool whole = false;  // else other things decided as well, and this says nothing
+
+  // While it is made, by DWARF number: where in the copy the frame's value of a register was, and 1
+  // more; 0: it is the sample's.
+  std::array<uint32_t, 17> place;
+};
+
 class FastUnwinder {
  public:
   // More frames than this are cut (kTooDeep).
@@ -47,7 +68,7 @@ class FastUnwinder {
 
   struct Counts {
     uint64_t samples = 0;
-    uint64_t steps = 0;         // rules asked for
+    uint64_t steps = 0;         // rules asked for, whatever for
     uint64_t cache_misses = 0;  // of them, in the cache of one address space's addresses
     uint64_t table_reads = 0;   // of those, in the cache that all processes share as well
     uint64_t full_rules = 0;    // steps by a full rule, a signal frame without information included
@@ -64,6 +85,11 @@ class FastUnwinder {
   std::optional<Verdict> Unwind(const AddressSpace& space, const pmu::Registers& registers,
                                 std::span<const std::byte> stack,
                                 std::vector<UnwoundFrame>* frames);
+  // The same, and what decided it. A walk is traced as long as frames are at offsets from
+  // registers; one with an expression, a PLT entry, a guess or a signal's frame in it is not.
+  std::optional<Verdict> UnwindTraced(const AddressSpace& space, const pmu::Registers& registers,
+                                      std::span<const std::byte> stack,
+                                      std::vector<UnwoundFrame>* frames, WalkTrace* trace);
 
   // Whether call frame information says that the function holding `ip` has no caller: the start of
   // a process or thread. False also when there is no such information.
@@ -99,6 +125,8 @@ class FastUnwinder {
   Step TakeStep(const UnwindRule& rule, Walk* walk);
   Step TakeOffsetsStep(const UnwindRule& rule, uint64_t cfa, Walk* walk);
   Step TakeRareStep(const UnwindRule& rule, Walk* walk);
+  // Adds the step that is about to be taken.
+  void Trace(const UnwindRule& rule, const Walk& walk);
   Step TakeFullStep(const UnwindRule& rule, Walk* walk);
   Step TakeSignalReturn(Walk* walk);
   Step TakeGuess(const UnwindRule& rule, Walk* walk);
@@ -116,6 +144,7 @@ class FastUnwinder {
   absl::flat_hash_map<const Binary*, std::pair<std::weak_ptr<const Binary>, uint64_t>> numbers_;
   uint64_t last_number_ = 0;
   Counts counts_;
+  WalkTrace* trace_ = nullptr;  // of the walk at work; nullptr: nobody wants it
 };
 
 }  // namespace lbrd::unwind

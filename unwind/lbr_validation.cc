@@ -34,11 +34,6 @@ bool StartsThreads(absl::string_view name) {
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
-size_t SlotOf(uint64_t a, uint64_t b, uint64_t generation, unsigned log2) {
-  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
-  return ((a ^ b << 21 ^ b >> 43 ^ generation << 40) * kGolden) >> (64 - log2);
-}
-
 // Up to out.size() bytes of code, as many as stand in the same segment of the file.
 std::span<const std::byte> ReadCode(const Mapping& mapping, uint64_t address,
                                     std::span<std::byte> out) {
@@ -139,13 +134,18 @@ void LbrValidator::Examine(const AddressSpace& space, KnownCall* known) {
   known->thread_start = unwinder_.IsThreadStart(space, from);
 }
 
-const LbrValidator::KnownCall& LbrValidator::Look(const AddressSpace& space, const Call& call) {
-  KnownCall& known = known_[SlotOf(call.from, call.to, space.generation(), kKnownCallsLog2)];
-  if (known.call != call || known.generation != space.generation()) {
-    known = {.call = call, .generation = space.generation()};
-    Examine(space, &known);
+void LbrValidator::LookAnew(const AddressSpace& space, const Call& call, KnownCall* known) {
+  *known = {.call = call, .generation = space.generation()};
+  Examine(space, known);
+}
+
+void LbrValidator::Prefetch(const AddressSpace& space, std::span<const pmu::Branch> window) const {
+  for (const pmu::Branch& branch : window) {
+    const KnownCall* known =
+        &known_[SlotOf(branch.from, branch.to, space.generation(), kKnownCallsLog2)];
+    __builtin_prefetch(known);
+    __builtin_prefetch(reinterpret_cast<const char*>(known + 1) - 1);
   }
-  return known;
 }
 
 LbrValidator::Chain LbrValidator::ExamineJump(const AddressSpace& space, const KnownCall& older,
@@ -212,6 +212,10 @@ std::optional<size_t> LbrValidator::Activation(const AddressSpace& space,
 void LbrValidator::Check(const AddressSpace& space, std::span<const pmu::Branch> window,
                          std::optional<uint64_t> user_ip, bool in_kernel, CheckedWindow* out) {
   out->Clear();
+  out->calls.reserve(window.size());
+  out->sizes.reserve(window.size());
+  out->callers.reserve(window.size());
+  Prefetch(space, window);
   const auto cut = [&](WindowFinding finding) {
     out->findings.Add(finding);
     out->cut = true;

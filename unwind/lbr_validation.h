@@ -133,7 +133,21 @@ class LbrValidator {
   static constexpr unsigned kKnownJumpsLog2 = 10;
   static constexpr size_t kKnownJumps = size_t{1} << kKnownJumpsLog2;
 
-  const KnownCall& Look(const AddressSpace& space, const Call& call);
+  const KnownCall& Look(const AddressSpace& space, const Call& call) {
+    KnownCall& known = known_[SlotOf(call.from, call.to, space.generation(), kKnownCallsLog2)];
+    if (known.call.from != call.from || known.call.to != call.to ||
+        known.generation != space.generation()) [[unlikely]] {
+      LookAnew(space, call, &known);
+    }
+    return known;
+  }
+  void LookAnew(const AddressSpace& space, const Call& call, KnownCall* known);
+  static size_t SlotOf(uint64_t a, uint64_t b, uint64_t generation, unsigned log2) {
+    constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
+    return ((a ^ b << 21 ^ b >> 43 ^ generation << 40) * kGolden) >> (64 - log2);
+  }
+  // Has the processor fetch what is known of a window's calls: one wait for memory, not one a call.
+  void Prefetch(const AddressSpace& space, std::span<const pmu::Branch> window) const;
   void Examine(const AddressSpace& space, KnownCall* known);
   // Whether code at `inner` can be run on behalf of `older`.
   Chain Chains(const AddressSpace& space, const KnownCall& older, uint64_t inner);

@@ -84,14 +84,26 @@ bool StackResolver::AddUserChain(std::span<const uint64_t> user, FrameSource sou
 
 void StackResolver::UnwindCopy(const pmu::SampleRecord& sample, const Process& process,
                                ResolvedStack* out) {
-  unwound_.clear();
-  const std::optional<Verdict> verdict =
-      fast_.Unwind(process.space, sample.user_regs, sample.user_stack, &unwound_);
-  if (verdict.has_value()) {
-    out->verdict = *verdict;
-    for (const UnwoundFrame& frame : unwound_) {
+  const auto take = [out](std::span<const UnwoundFrame> frames, const Verdict& verdict) {
+    out->verdict = verdict;
+    for (const UnwoundFrame& frame : frames) {
       out->Add(frame.ip, frame.guess ? FrameSource::kGuess : FrameSource::kDwarf, !frame.exact);
     }
+  };
+  if (const RecentCopies::Unwound* recent = recent_copies_.Find(
+          sample.who.tid, process.space.generation(), sample.user_regs, sample.user_stack)) {
+    take(recent->frames, recent->verdict);
+    return;
+  }
+  unwound_.clear();
+  const bool keep = recent_copies_.wants();
+  const std::optional<Verdict> verdict =
+      keep ? fast_.UnwindTraced(process.space, sample.user_regs, sample.user_stack, &unwound_,
+                                &trace_)
+           : fast_.Unwind(process.space, sample.user_regs, sample.user_stack, &unwound_);
+  if (verdict.has_value()) {
+    if (keep) recent_copies_.Put(trace_, unwound_, *verdict);
+    take(unwound_, *verdict);
     return;
   }
   ips_.clear();

@@ -19,6 +19,7 @@
 #include "unwind/fast_unwinder.h"
 #include "unwind/lbr_stack.h"
 #include "unwind/process_table.h"
+#include "unwind/recent_copies.h"
 #include "unwind/resolved_stack.h"
 
 namespace lbrd::unwind {
@@ -48,6 +49,8 @@ class StackResolver {
 
   const FastUnwinder::Counts& unwind_counts() const { return fast_.counts(); }
   const LbrCounts& lbr_counts() const { return lbr_.counts(); }
+  // Samples whose copy of the stack was the one before, and was not unwound again.
+  uint64_t identical_copies() const { return recent_copies_.found(); }
 
  private:
   // The user part of the kernel's chain. False: it holds none.
@@ -72,6 +75,8 @@ class StackResolver {
   const std::unique_ptr<RuleTables> own_tables_;
   FastUnwinder fast_;
   DwarfUnwinder dwarf_;  // for rules that fast_ does not understand
+  RecentCopies recent_copies_;
+  WalkTrace trace_;
   LbrStack lbr_;
   std::vector<ResolvedFrame> lbr_frames_;
   std::vector<UnwoundFrame> unwound_;

@@ -69,6 +69,16 @@ bool IsSignalReturn(std::span<const std::byte> code) {
   return StartsWith(code, kSignalReturn) || StartsWith(code, kSignalReturnShort);
 }
 
+bool IsBehindSignalReturn(std::span<const std::byte> before, std::span<const std::byte> after) {
+  if (after.empty()) return false;
+  const bool called = EndsWith(before, kSignalReturn) || EndsWith(before, kSignalReturnShort);
+  // nop; int3; the nops of several bytes, which begin with 66 or with 0f 1f.
+  const auto at = [&](size_t i) { return std::to_integer<uint8_t>(after[i]); };
+  const bool padding = at(0) == 0x90 || at(0) == 0xcc || at(0) == 0x66 ||
+                       (after.size() > 1 && at(0) == 0x0f && at(1) == 0x1f);
+  return called && padding;
+}
+
 uint64_t SignalFrameOffset(uint8_t reg) {
   // uc_flags, uc_link and uc_stack come first; then sigcontext's registers in its own order.
   constexpr uint64_t kRegistersAt = 40;

@@ -57,6 +57,11 @@ bool EndsInCall(std::span<const std::byte> code);
 // interrupted registers from the stack, so this is its interface and no guess.
 bool IsSignalReturn(std::span<const std::byte> code);
 
+// Whether an address is where rt_sigreturn has been called from, which a sample shows that is taken
+// in the kernel meanwhile; nobody returns there. `before`: the kTrampolineBytes bytes before it;
+// `after`: from it on, where nothing but padding may follow, or it were the function there.
+bool IsBehindSignalReturn(std::span<const std::byte> before, std::span<const std::byte> after);
+
 // Where the kernel stored a register of the interrupted code, from the stack pointer of the
 // trampoline up.
 uint64_t SignalFrameOffset(uint8_t reg);

@@ -36,6 +36,35 @@ TEST(RenderStatus, AlignsTheFigures) {
             "CPU time            75.0 s\n");
 }
 
+TEST(RenderStatus, SaysWhatUnwindingHasDone) {
+  v1::DaemonStats stats;
+  v1::UnwindStats& unwinding = *stats.mutable_unwinding();
+  unwinding.set_stacks(1000);
+  v1::Count* count = unwinding.add_stacks_by_verdict();
+  count->set_name("complete");
+  count->set_value(900);
+  count = unwinding.add_stacks_by_verdict();
+  count->set_name("truncated: stack_copy_ended");
+  count->set_value(100);
+  std::string text = RenderStatus(stats);
+  EXPECT_NE(text.find("stacks              1,000 samples, 90.0% complete\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("unwound"), std::string::npos) << text;
+  unwinding.set_copies(750);
+  unwinding.set_identical_copies(250);
+  unwinding.set_rule_lookups(8000);
+  unwinding.set_rule_cache_hits(7000);
+  unwinding.set_rule_shared_hits(600);
+  text = RenderStatus(stats);
+  EXPECT_NE(
+      text.find("unwound             1,000 stacks, 25.0% the same again; rules cached: 95.0%\n"),
+      std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("evicted"), std::string::npos) << text;
+  unwinding.set_tables_evicted(3);
+  EXPECT_NE(RenderStatus(stats).find("tables evicted      3\n"), std::string::npos);
+}
+
 TEST(RenderStatus, OfADaemonThatDoesNothing) {
   const std::string text = RenderStatus(v1::DaemonStats());
   EXPECT_NE(text.find("sessions            none\n"), std::string::npos) << text;

@@ -116,6 +116,17 @@ TEST(MetricsTextTest, EveryFigureIsThere) {
   EXPECT_TRUE(absl::EndsWith(text, "\n"));
 }
 
+TEST(MetricsTextTest, UnwindingHasItsFigures) {
+  v1::DaemonStats stats;
+  stats.mutable_unwinding()->set_rule_cache_hits(12);
+  stats.mutable_unwinding()->set_tables(3);
+  stats.mutable_unwinding()->add_stacks_by_verdict()->set_name("complete");
+  const std::string text = MetricsText(stats);
+  EXPECT_THAT(text, HasSubstr("counter\nlbrd_unwind_rule_cache_hits_total 12\n"));
+  EXPECT_THAT(text, HasSubstr("gauge\nlbrd_unwind_tables 3\n"));
+  EXPECT_THAT(text, Not(HasSubstr("untyped")));
+}
+
 TEST(MetricsTextTest, TheHistoryHasItsFigures) {
   v1::DaemonStats stats;
   stats.mutable_history()->set_path("/var/lib/lbrd/history.db");

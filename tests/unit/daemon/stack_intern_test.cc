@@ -74,6 +74,49 @@ TEST_F(StackInternTest, TellsStacksApartByAllThatTheySay) {
   EXPECT_EQ(ids.count(0), 0u);
 }
 
+TEST_F(StackInternTest, FindsRecentStacksAtOneLook) {
+  const auto first = intern_.Intern(User({0x400100, 0x400200}), process_);
+  EXPECT_EQ(intern_.recent().found(), 0u);
+  EXPECT_EQ(intern_.Intern(User({0x400100, 0x400200}), process_), first);
+  EXPECT_EQ(intern_.recent().found(), 1u);
+  // The same addresses are other code once something else is mapped.
+  Map(&process_, 0x400000, "/bin/y");
+  const auto other = intern_.Intern(User({0x400100, 0x400200}), process_);
+  EXPECT_NE(other, first);
+  EXPECT_EQ(other->frames[0]->binary->path, "/bin/y");
+  EXPECT_EQ(intern_.recent().found(), 1u);
+}
+
+TEST_F(StackInternTest, FindsEachOfManyRecentStacks) {
+  // More than there are places, so that they displace each other.
+  constexpr uint64_t kStacks = 3 * RecentStacks::kPlaces;
+  std::vector<std::shared_ptr<const StackInfo>> stacks;
+  for (int round = 0; round < 3; ++round) {
+    for (uint64_t i = 0; i < kStacks; ++i) {
+      const auto stack = intern_.Intern(User({0x400000 + i % 251, 0x401000 + i / 251}), process_);
+      ASSERT_EQ(stack->frames[0]->ip, 0x400000 + i % 251);
+      ASSERT_EQ(stack->frames[1]->ip, 0x401000 + i / 251);
+      if (round == 0) stacks.push_back(stack);
+      ASSERT_EQ(stack, stacks[i]);
+    }
+  }
+}
+
+TEST_F(StackInternTest, DoesNotTakeAFrameInNoMappingForOneOfAJit) {
+  // Nobody knows this code; in a process with a JIT compiler, somebody may.
+  const auto unknown = intern_.Intern(User({0x900000}), process_);
+  EXPECT_EQ(intern_.Intern(User({0x900000}), process_), unknown);
+  EXPECT_EQ(intern_.recent().found(), 1u);
+  process_.jit = binaries_.NewJitCode(process_.pid, nullptr);
+  intern_.Intern(User({0x900000}), process_);
+  intern_.Intern(User({0x900000}), process_);
+  EXPECT_EQ(intern_.recent().found(), 1u);
+  // What stands in a file is the same for both.
+  intern_.Intern(User({0x400100}), process_);
+  intern_.Intern(User({0x400100}), process_);
+  EXPECT_EQ(intern_.recent().found(), 2u);
+}
+
 TEST_F(StackInternTest, SharesFramesBetweenStacks) {
   const auto a = intern_.Intern(User({0x400100, 0x400300}), process_);
   const auto b = intern_.Intern(User({0x400200, 0x400300}), process_);

@@ -350,12 +350,18 @@ lbrd_fast_no_information:
 lbrd_fast_signal_return:
   mov $15, %rax
   syscall
+  nopl 0(%rax)
+lbrd_fast_short_signal_return:
+  mov $15, %eax
+  syscall
+  push %rbp
   .popsection
 )");
 extern "C" const char lbrd_fast_cfa_by_register[];
 extern "C" const char lbrd_fast_odd_rules[];
 extern "C" const char lbrd_fast_no_information[];
 extern "C" const char lbrd_fast_signal_return[];
+extern "C" const char lbrd_fast_short_signal_return[];
 
 uint64_t OddRule(size_t number) {
   return reinterpret_cast<uint64_t>(lbrd_fast_odd_rules) + 16 * number + 8;
@@ -476,6 +482,20 @@ TEST_F(OddRuleTest, ASignalReturnNeedsNoInformation) {
   EXPECT_THAT(frames_, ElementsAre(UnwoundFrame{trampoline, true, false},
                                    UnwoundFrame{caller_, true, false}));
   EXPECT_TRUE(unwinder_.IsSignalTrampoline(space_, trampoline));
+}
+
+TEST_F(OddRuleTest, AThreadMayBeInTheKernelForItsSignalReturn) {
+  // User mode stands behind the system call, which is no function's any more; its stack pointer is
+  // at the signal's frame.
+  const auto behind = reinterpret_cast<uint64_t>(lbrd_fast_signal_return) + 9;
+  sample_.stack = std::vector<uint64_t>(40);
+  sample_.stack[5 + 15] = kStack + 8;  // rsp
+  sample_.stack[5 + 16] = caller_;     // rip
+  EXPECT_EQ(UnwindAt(behind), kComplete);
+  EXPECT_THAT(frames_, ElementsAre(UnwoundFrame{caller_, true, false}));
+  // Where code follows, that may be what runs.
+  UnwindAt(reinterpret_cast<uint64_t>(lbrd_fast_short_signal_return) + 7);
+  for (const UnwoundFrame& frame : frames_) EXPECT_TRUE(frame.guess);
 }
 
 TEST_F(FastUnwinderTest, MissingRegistersAreAnError) {
