@@ -36,8 +36,8 @@ struct SessionFigures {
   uint64_t engine_deaths = 0;
 
   SessionFigures& operator+=(const SessionFigures& other);
-  // The engine that counted this has died. Its figures may be of different moments: they are made to
-  // add up, so that what was seen and has no other place was lost with the engine.
+  // The engine that counted this has died. Its figures may be of different moments: they are made
+  // to add up, so that what was seen and has no other place was lost with the engine.
   void EndWithEngine();
 };
 
