@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -16,11 +17,21 @@ namespace {
 
 // gRPC's word for a connection that the daemon does not take, and why: it would not the next time.
 constexpr char kTurnedAway[] = "GOAWAY";
-// Its word for certificates that either side does not take.
-constexpr char kNoTrust[] = "handshake";
+// Its word for a connection that was never made.
+constexpr char kNotConnected[] = "failed to connect";
+// Its words for certificates that either side does not take.
+constexpr const char* kNoTrust[] = {"handshake", "Peer name"};
 constexpr absl::Duration kResumePause = absl::Milliseconds(50);
 
-absl::Status ToAbsl(const grpc::Status& status) {
+absl::Status ToAbsl(const grpc::Status& status, const Endpoint& endpoint) {
+  const std::string& why = status.error_message();
+  if (endpoint.remote() && status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+      absl::StrContains(why, kNotConnected)) {
+    return absl::UnavailableError(
+        absl::StrCat("no TLS connection with ", endpoint.host, " (", why,
+                     "): its certificate must be issued by --tls-ca for the name in --host, and "
+                     "yours by its tls-ca"));
+  }
   // gRPC's and absl's codes are the same numbers.
   // gRPC's own words for what happens when lbrd ends, or dies, in the middle of a call.
   for (const char* broken :
@@ -38,7 +49,9 @@ absl::Status ToAbsl(const grpc::Status& status) {
 
 bool MayComeBack(const absl::Status& status) {
   return absl::IsUnavailable(status) && !absl::StrContains(status.message(), kTurnedAway) &&
-         !absl::StrContains(status.message(), kNoTrust);
+         std::none_of(std::begin(kNoTrust), std::end(kNoTrust), [&status](const char* words) {
+           return absl::StrContains(status.message(), words);
+         });
 }
 
 // Of a request, so that it can be sent again.
@@ -72,7 +85,7 @@ absl::Status Client::Ask(const std::function<grpc::Status(grpc::ClientContext*)>
   absl::Time give_up = absl::InfiniteFuture();
   while (true) {
     grpc::ClientContext context;
-    absl::Status status = ToAbsl(call(&context));
+    absl::Status status = ToAbsl(call(&context), endpoint_);
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
     if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
@@ -212,7 +225,7 @@ absl::Status Client::StreamSamples(
       reader->Finish();
       return absl::OkStatus();
     }
-    const absl::Status status = ToAbsl(reader->Finish());
+    const absl::Status status = ToAbsl(reader->Finish(), endpoint_);
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
     // One that had not begun is begun again.
@@ -242,7 +255,7 @@ absl::Status Client::WatchSessions(
       reader->Finish();
       return absl::OkStatus();
     }
-    const absl::Status status = ToAbsl(reader->Finish());
+    const absl::Status status = ToAbsl(reader->Finish(), endpoint_);
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeWithin);
     if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;

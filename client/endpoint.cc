@@ -61,12 +61,16 @@ int TryAddress(const addrinfo& address) {
   return error;
 }
 
-absl::Status TryHost(const std::string& host) {
+absl::Status CheckHost(const std::string& host) {
   const size_t colon = host.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == host.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--host must be HOST:PORT, like build-7.example.com:7431, not '", host, "'"));
-  }
+  if (colon != std::string::npos && colon != 0 && colon + 1 != host.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--host must be HOST:PORT, like build-7.example.com:7431, not '", host, "'"));
+}
+
+absl::Status TryHost(const std::string& host) {
+  if (absl::Status good = CheckHost(host); !good.ok()) return good;
+  const size_t colon = host.rfind(':');
   std::string name = host.substr(0, colon);
   if (name.size() > 2 && name.front() == '[' && name.back() == ']') {
     name = name.substr(1, name.size() - 2);
@@ -109,6 +113,7 @@ absl::StatusOr<std::string> ReadPem(const char* option, const std::string& path)
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(const Endpoint& endpoint) {
   if (!endpoint.remote()) return grpc::InsecureChannelCredentials();
+  if (absl::Status good = CheckHost(endpoint.host); !good.ok()) return good;
   absl::StatusOr<std::string> authorities = ReadPem("--tls-ca", endpoint.authorities);
   if (!authorities.ok()) return authorities.status();
   absl::StatusOr<std::string> certificate = ReadPem("--tls-cert", endpoint.certificate);

@@ -1,9 +1,11 @@
 // lbrctl: the command line.
 
+#include <grpc/support/log.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "client/client.h"
@@ -43,6 +45,8 @@ void AddEndpoint(CLI::App& app, lbrd::client::Endpoint* endpoint) {
 int main(int argc, char** argv) {
   // A reader that goes away (lbrctl … | head) is not worth a message.
   signal(SIGPIPE, SIG_DFL);
+  // What matters of gRPC's own messages comes with the status of a call.
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
   lbrd::client::Common common;
   lbrd::client::Action action;
   int done = 0;

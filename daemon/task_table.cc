@@ -317,7 +317,7 @@ absl::Status TaskTable::AttachGlobal() {
   if (AddGlobalUser()) return absl::OkStatus();
   Transition transition(this);
   if (AddGlobalUser()) return absl::OkStatus();  // somebody did the work while we waited
-  pool_.PrepareRoom();  // for the forks from here on
+  pool_.PrepareRoom();                           // for the forks from here on
   SetEveryTask(true);
   if (!AttachAllTasks()) {
     SetEveryTask(false);
