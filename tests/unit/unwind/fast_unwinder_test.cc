@@ -23,12 +23,6 @@
 #include "unwind/stack_resolver.h"
 #include "unwind/x86_64.h"
 
-#if defined(LBRD_ASAN) || defined(LBRD_TSAN)
-#define LBRD_SANITIZED 1
-#else
-#define LBRD_SANITIZED 0
-#endif
-
 namespace lbrd::unwind {
 namespace {
 
@@ -121,7 +115,7 @@ class FastUnwinderTest : public testing::Test {
 };
 
 TEST_F(FastUnwinderTest, AgreesWithLibunwindAtEveryInstruction) {
-  if (LBRD_SANITIZED) GTEST_SKIP() << "sanitizers' code may not be stepped through";
+  if (!SteppedSamples::kMayStep) GTEST_SKIP() << "sanitizers' code may not be stepped through";
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   struct sigaction before;

@@ -153,6 +153,7 @@ TEST_F(RecentCopiesTest, StaysWithinItsBound) {
 // Of this program, instruction by instruction: whatever is found is what the copy is unwound to,
 // with any single word of it changed.
 TEST(RecentCopiesOnThisProgramTest, FindsOnlyWhatWouldBeUnwound) {
+  if (!SteppedSamples::kMayStep) GTEST_SKIP() << "sanitizers' code may not be stepped through";
   SteppedSamples recorded;
   recorded.Record([&] { Recurse(6, [] { std::string(100, 'x').append("y"); }); }, /*every=*/7,
                   /*max_samples=*/60, /*max_stack=*/4096);

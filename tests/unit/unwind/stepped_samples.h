@@ -32,6 +32,12 @@ inline uint64_t EndOfLiveMappingAt(uint64_t address) {
 class SteppedSamples {
  public:
   static constexpr size_t kRegisters = 17;
+  // Sanitizers' code may not be stepped through: it loses its own state.
+#if defined(LBRD_ASAN) || defined(LBRD_TSAN)
+  static constexpr bool kMayStep = false;
+#else
+  static constexpr bool kMayStep = true;
+#endif
 
   struct Sample {
     uint64_t values[kRegisters];  // in the order of perf_regs.h's numbers below
