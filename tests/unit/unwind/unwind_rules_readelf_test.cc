@@ -245,6 +245,9 @@ void PrintTo(const Subject& subject, std::ostream* out) { *out << subject.name; 
 class UnwindRulesReadelfTest : public testing::TestWithParam<Subject> {};
 
 TEST_P(UnwindRulesReadelfTest, SaysTheSameOfEveryRow) {
+#ifdef LBRD_TSAN
+  GTEST_SKIP() << "it has one thread, and takes minutes under ThreadSanitizer";
+#endif
   std::string path;
   std::shared_ptr<MemoryBytes> bytes;
   for (const std::string& candidate : GetParam().paths) {
