@@ -54,6 +54,16 @@ bool MayComeBack(const absl::Status& status) {
          });
 }
 
+// Whether what ended with `status` is to be begun again; if so, a moment has passed. *give_up: when
+// no more, InfiniteFuture() as long as it went well.
+bool MayTryAgain(const Endpoint& endpoint, const absl::Status& status, absl::Time* give_up) {
+  const absl::Time now = absl::Now();
+  *give_up = std::min(*give_up, now + kResumeWithin);
+  if (!MayComeBack(status) || now >= *give_up || !TryEndpoint(endpoint).ok()) return false;
+  absl::SleepFor(kResumePause);
+  return true;
+}
+
 // Of a request, so that it can be sent again.
 std::string RandomId() {
   uint64_t random[2] = {};
@@ -85,11 +95,8 @@ absl::Status Client::Ask(const std::function<grpc::Status(grpc::ClientContext*)>
   absl::Time give_up = absl::InfiniteFuture();
   while (true) {
     grpc::ClientContext context;
-    absl::Status status = ToAbsl(call(&context), endpoint_);
-    const absl::Time now = absl::Now();
-    give_up = std::min(give_up, now + kResumeWithin);
-    if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
-    absl::SleepFor(kResumePause);
+    const absl::Status status = ToAbsl(call(&context), endpoint_);
+    if (!MayTryAgain(endpoint_, status, &give_up)) return status;
   }
 }
 
@@ -226,11 +233,8 @@ absl::Status Client::StreamSamples(
       return absl::OkStatus();
     }
     const absl::Status status = ToAbsl(reader->Finish(), endpoint_);
-    const absl::Time now = absl::Now();
-    give_up = std::min(give_up, now + kResumeWithin);
     // One that had not begun is begun again.
-    if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
-    absl::SleepFor(kResumePause);
+    if (!MayTryAgain(endpoint_, status, &give_up)) return status;
   }
 }
 
@@ -256,10 +260,7 @@ absl::Status Client::WatchSessions(
       return absl::OkStatus();
     }
     const absl::Status status = ToAbsl(reader->Finish(), endpoint_);
-    const absl::Time now = absl::Now();
-    give_up = std::min(give_up, now + kResumeWithin);
-    if (!MayComeBack(status) || now >= give_up || !TryEndpoint(endpoint_).ok()) return status;
-    absl::SleepFor(kResumePause);
+    if (!MayTryAgain(endpoint_, status, &give_up)) return status;
   }
 }
 
