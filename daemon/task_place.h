@@ -9,13 +9,15 @@
 // Places are the only way to contexts, and stay: whoever takes a context out of one retires it
 // (daemon/task_table, which has the protocol).
 //
-// Bounds: 8 bytes for each of kTids, 32 MiB; only pages of tids that were in use are resident.
+// Bounds: a TidArray of 8 bytes a tid.
 // Thread rules: thread-safe.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#include "daemon/tid_array.h"
 
 namespace lbrd::daemon {
 
@@ -38,33 +40,23 @@ struct TaskPlace {
 
 class TaskPlaces {
  public:
-  // The kernel's own bound (PID_MAX_LIMIT of 64-bit kernels): tids are below it.
-  static constexpr size_t kTids = size_t{4} << 20;
-  static constexpr bool Has(int32_t tid) { return static_cast<uint32_t>(tid) < kTids; }
-
-  TaskPlaces();  // std::bad_alloc: no address space
-  TaskPlaces(const TaskPlaces&) = delete;
-  TaskPlaces& operator=(const TaskPlaces&) = delete;
-  ~TaskPlaces();
+  static constexpr bool Has(int32_t tid) { return TidArray<uint64_t>::Has(tid); }
 
   // All of these: Has(tid).
   TaskPlace Load(int32_t tid, std::memory_order order = std::memory_order_acquire) const {
-    return {Word(tid).load(order)};
+    return {words_.At(tid).load(order)};
   }
   // False: it held something else, which is in `seen` then. Sequentially consistent.
   bool Replace(int32_t tid, TaskPlace* seen, TaskPlace with) {
-    return Word(tid).compare_exchange_strong(seen->word, with.word, std::memory_order_seq_cst);
+    return words_.At(tid).compare_exchange_strong(seen->word, with.word, std::memory_order_seq_cst);
   }
   TaskPlace Exchange(int32_t tid, TaskPlace with) {
-    return {Word(tid).exchange(with.word, std::memory_order_seq_cst)};
+    return {words_.At(tid).exchange(with.word, std::memory_order_seq_cst)};
   }
+  void Prepare(int32_t tid, size_t count) { words_.Prepare(tid, count); }
 
  private:
-  std::atomic_ref<uint64_t> Word(int32_t tid) const {
-    return std::atomic_ref<uint64_t>(words_[static_cast<uint32_t>(tid)]);
-  }
-
-  uint64_t* const words_;
+  TidArray<uint64_t> words_;  // 0 is the place that nobody had yet
 };
 
 }  // namespace lbrd::daemon

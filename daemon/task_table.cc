@@ -1,9 +1,6 @@
 #include "daemon/task_table.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,21 +20,7 @@ void TaskAttachment::Detach() {
   if (TaskTable* table = std::exchange(table_, nullptr); table != nullptr) table->DetachTask(task_);
 }
 
-namespace {
-
-constexpr size_t kLatestBytes = TaskPlaces::kTids * sizeof(uint32_t);
-
-}  // namespace
-
-TaskTable::TaskTable(size_t max_contexts) : pool_(max_contexts), latest_(MapLatest()) {}
-
-// Zeroed pages that are resident once they are touched.
-uint32_t* TaskTable::MapLatest() {
-  void* memory = mmap(nullptr, kLatestBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<uint32_t*>(memory);
-}
+TaskTable::TaskTable(size_t max_contexts) : pool_(max_contexts) {}
 
 TaskTable::~TaskTable() {
   slots_.ForEach([this](TaskSlot& slot) {
@@ -45,7 +28,6 @@ TaskTable::~TaskTable() {
     return true;
   });
   RcuBarrier();
-  munmap(latest_, kLatestBytes);
 }
 
 // ---- Tasks
@@ -138,6 +120,7 @@ std::optional<TaskRef> TaskTable::Link(TaskSlot* slot, bool* keys_used_up) {
     const TaskPlace before = places_.Exchange(tid, TaskPlace::Of(slot->key, 0));
     if (before.number() != 0) KillAndRetire(pool_.At(before.number()));
   }
+  newest_tid_.store(tid, std::memory_order_relaxed);
   // From here on a walk meets it, and it is found.
   slot->life.store(task.life, std::memory_order_seq_cst);
   return task;
@@ -317,7 +300,7 @@ absl::Status TaskTable::AttachGlobal() {
   if (AddGlobalUser()) return absl::OkStatus();
   Transition transition(this);
   if (AddGlobalUser()) return absl::OkStatus();  // somebody did the work while we waited
-  pool_.PrepareRoom();                           // for the forks from here on
+  PrepareForForks();
   SetEveryTask(true);
   if (!AttachAllTasks()) {
     SetEveryTask(false);
@@ -347,12 +330,26 @@ void TaskTable::SetEveryTask(bool value) {
   every_task_.store(value, std::memory_order_seq_cst);
 }
 
+// A fork should not wait for memory, which takes 50 us and more while a walk has the kernel busy
+// with it. The kernel counts tids upwards: those of the next forks follow the newest.
+void TaskTable::PrepareForForks() {
+  constexpr int32_t kTidsAhead = 8192;  // 96 KiB
+  pool_.PrepareRoom();
+  const int32_t newest = newest_tid_.load(std::memory_order_relaxed);
+  auto& [first, end] = prepared_tids_;
+  if (first <= newest && newest < end - kTidsAhead / 2) return;
+  first = newest;
+  end = newest + kTidsAhead;
+  places_.Prepare(first, kTidsAhead);
+  latest_.Prepare(first, kTidsAhead);
+}
+
 // Tasks that are added behind the walk's back are forked ones, and have seen every_task_.
 bool TaskTable::AttachAllTasks() {
   bool all = true;
   uint64_t walked = 0;
   slots_.ForEach([&](TaskSlot& slot) {
-    if (walked++ % TaskContextPool::kPrepareEvery == 0) pool_.PrepareRoom();
+    if (walked++ % TaskContextPool::kPrepareEvery == 0) PrepareForForks();
     const uint64_t life = slot.life.load(std::memory_order_seq_cst);
     if (TaskSlot::Live(life)) all = AttachTask({&slot, life}, true) != Attached::kNoMemory;
     return all;
@@ -378,9 +375,14 @@ void TaskTable::DetachAllTasks() {
 void TaskTable::ForkWhileGlobal(TaskRef child) {
   TaskContext* candidate = AllocTaskContext(&pool_, /*global=*/true);
   {
-    pmu::PercpuRwSem::ReadLock lock(forks_);
+    // Not held: every_task_ is about to change, or just did, and a fork need not wait for that. The
+    // walk of an AttachGlobal() comes after this, and meets the child (J, I: its slot is live). If
+    // it is a DetachGlobal(), nobody needs the context any more.
+    pmu::PercpuRwSem::TryReadLock lock(forks_);
     RcuReadLock rcu;
-    if (every_task_.load(std::memory_order_relaxed)) AttachUnderRcu(child, &candidate, true);
+    if (lock.held() && every_task_.load(std::memory_order_relaxed)) {
+      AttachUnderRcu(child, &candidate, true);
+    }
   }
   if (candidate != nullptr) FreeTaskContext(candidate);
 }

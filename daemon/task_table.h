@@ -152,9 +152,7 @@ class TaskTable {
     absl::Mutex mutex;  // a leaf; guards which slot is the latest of every kStripes-th tid
   };
 
-  std::atomic_ref<uint32_t> LatestIndex(int32_t tid) const {
-    return std::atomic_ref<uint32_t>(latest_[static_cast<uint32_t>(tid)]);
-  }
+  std::atomic_ref<uint32_t> LatestIndex(int32_t tid) const { return latest_.At(tid); }
   // The slot of the tid's latest task, until that has exited; nullptr: none.
   TaskSlot* Latest(int32_t tid) const {
     const uint32_t index = LatestIndex(tid).load(std::memory_order_acquire);
@@ -166,7 +164,6 @@ class TaskTable {
 
   // Whether the task whose key this is had started by then, exactly. Under an RcuReadLock.
   bool StartedBy(int32_t tid, uint64_t key, uint64_t time_ns) const;
-  static uint32_t* MapLatest();
   std::optional<TaskRef> LiveTask(int32_t tid) const;
   std::optional<TaskRef> Link(TaskSlot* slot, bool* keys_used_up);
   void Unlink(TaskSlot* slot);
@@ -182,6 +179,7 @@ class TaskTable {
   void DetachTask(TaskRef task);
   void ForkWhileGlobal(TaskRef child);
   void SetEveryTask(bool value);
+  void PrepareForForks();
   bool AttachAllTasks();
   void DetachAllTasks();
   bool AddGlobalUser();
@@ -190,9 +188,10 @@ class TaskTable {
   TaskContextPool pool_;
   TaskSlotStore slots_;
   TaskPlaces places_;
-  uint32_t* const latest_;  // by tid, TaskPlaces::kTids of them: a slot's index
+  TidArray<uint32_t> latest_;  // a slot's index
   std::array<Stripe, kStripes> stripes_;
   std::atomic<size_t> tasks_ = 0;
+  std::atomic<int32_t> newest_tid_ = 0;
   std::atomic<uint64_t> slots_walked_ = 0;
   std::atomic<uint64_t> unknown_ = 0;
 
@@ -209,6 +208,7 @@ class TaskTable {
   // One attach_global or detach_global walks at a time, without holding the mutex.
   absl::Mutex transition_mutex_;
   bool in_transition_ ABSL_GUARDED_BY(transition_mutex_) = false;
+  std::pair<int32_t, int32_t> prepared_tids_ = {0, 0};  // first, end; the transition's
 };
 
 }  // namespace lbrd::daemon

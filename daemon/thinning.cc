@@ -1,7 +1,5 @@
 #include "daemon/thinning.h"
 
-#include <cmath>
-
 namespace lbrd::daemon {
 
 // SplitMix64 (Steele, Lea, Flood 2014).
@@ -16,7 +14,7 @@ bool Thinning::Keep(uint32_t cpu, double probability) {
   if (probability >= 1) return true;
   if (cpu >= kMaxCpus) cpu = kMaxCpus - 1;
   while (credit_.size() <= cpu) credit_.push_back(Random());
-  const auto step = static_cast<uint64_t>(std::ldexp(probability, 64));
+  const auto step = static_cast<uint64_t>(probability * 0x1p64);
   credit_[cpu] += step;
   return credit_[cpu] < step;  // it went over 1
 }

@@ -97,6 +97,19 @@ void PercpuRwSem::LockMarked(Cell& cell) {
   SleepUntilWriterLeft(cell);
 }
 
+// The flag is up, or readers pay for a fence; the cell is marked.
+bool PercpuRwSem::TryLockMarked(Cell& cell) {
+  do {
+    // A': holds in either mode, since the flag is raised by a sequentially consistent exchange.
+    cell.held.store(1, std::memory_order_seq_cst);
+    if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return true;
+    cell.held.store(0, std::memory_order_release);
+    WakeWriter();
+    // J pairs with I. If the flag is down by now the writer may not see what we did before.
+  } while ((state_.load(std::memory_order_seq_cst) & kWriter) == 0);
+  return false;
+}
+
 // The flag is up, or readers pay for a fence; the mark was taken back.
 void PercpuRwSem::UnlockUnmarked(Cell& cell) {
   if (readers_fence()) {
@@ -112,25 +125,56 @@ void PercpuRwSem::LockSpecial(Cell* cell) {
   cell->held.fetch_add(1, std::memory_order_relaxed);
 }
 
+bool PercpuRwSem::TryLockSpecial(Cell* cell) {
+  if (cell == nullptr) return TryLockShared();
+  LockSpecial(cell);
+  return true;
+}
+
 void PercpuRwSem::UnlockSpecial(Cell* cell) {
   if (cell == nullptr) return UnlockShared();
   cell->held.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// In the shared cell each mark is a read-modify-write, a full barrier: A' in either mode.
 void PercpuRwSem::LockShared() {
-  if (SharedHold* hold = FindSharedHold(this); hold != nullptr) {
-    ++hold->depth;
-    return;
-  }
+  if (NestShared()) return;
+  if (!TryMarkShared()) SleepUntilWriterLeft(shared_cell_);
+  BeginSharedHold();
+}
+
+bool PercpuRwSem::TryLockShared() {
+  if (NestShared()) return true;
+  do {
+    if (TryMarkShared()) {
+      BeginSharedHold();
+      return true;
+    }
+  } while ((state_.load(std::memory_order_seq_cst) & kWriter) == 0);  // J, again
+  return false;
+}
+
+// True: the thread holds it, and does so once more.
+bool PercpuRwSem::NestShared() {
+  SharedHold* hold = FindSharedHold(this);
+  if (hold == nullptr) return false;
+  ++hold->depth;
+  return true;
+}
+
+void PercpuRwSem::BeginSharedHold() {
   SharedHold* hold = FindSharedHold(nullptr);
   if (hold == nullptr) Die("a thread beyond the bound holds too many for reading");
   *hold = {this, 1};
+}
+
+// In the shared cell each mark is a read-modify-write, a full barrier: A' in either mode. False:
+// the flag is up, and there is no mark.
+bool PercpuRwSem::TryMarkShared() {
   shared_cell_.held.fetch_add(1, std::memory_order_seq_cst);
-  if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return;
+  if ((state_.load(std::memory_order_seq_cst) & kWriter) == 0) return true;
   shared_cell_.held.fetch_sub(1, std::memory_order_seq_cst);
   WakeWriter();
-  SleepUntilWriterLeft(shared_cell_);
+  return false;
 }
 
 void PercpuRwSem::UnlockShared() {
@@ -203,8 +247,8 @@ void PercpuRwSem::Lock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
 
 void PercpuRwSem::Unlock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   absl::MutexLock lock(&mutex_);
-  // F pairs with B.
-  state_.fetch_and(~kWriter, std::memory_order_release);
+  // F pairs with B. I pairs with J: the flag goes down before we look at anything hereafter.
+  state_.fetch_and(~kWriter, std::memory_order_seq_cst);
   admitted_ = sleepers_;  // it was zero: nobody is let in while the flag is up
   sleepers_ = 0;
   phase_.fetch_add(1, std::memory_order_relaxed);

@@ -67,6 +67,7 @@ class ABSL_LOCKABLE PercpuRwSem {
   static constexpr size_t kMaxSharedHolds = 16;
 
   class ReadLock;
+  class TryReadLock;
   class WriteLock;
 
  private:
@@ -87,12 +88,41 @@ class ABSL_LOCKABLE PercpuRwSem {
     return &cells_[slot];
   }
 
+  // True: held for reading. False: the flag is up or readers pay for a fence; the cell is marked.
+  bool MarkAndLook(Cell& cell) {
+    // A constant is stored, and not the count's successor: the processor need not wait for the last
+    // store of the count to come back to it, which would double the cost.
+    cell.held.store(1, std::memory_order_relaxed);
+    // A: the mark before the look. Only the compiler is held to it; C does it for the processor.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    // B pairs with F: what the writer that lowered the flag did is seen by the reader.
+    return state_.load(std::memory_order_acquire) == 0;
+  }
+  void Unmark(Cell& cell) {
+    // D pairs with E: the writer that finds no mark sees what the reader did.
+    cell.held.store(0, std::memory_order_release);
+    // A, again: a writer that still saw the mark has raised the flag that we look for now.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (state_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      UnlockUnmarked(cell);
+  }
+
+  static bool NeedsSpecialCare(const Cell* cell) {
+    return cell == nullptr || cell->held.load(std::memory_order_relaxed) != 0;
+  }
+
   // The slow paths.
   void LockMarked(Cell& cell);
+  bool TryLockMarked(Cell& cell);
   void UnlockUnmarked(Cell& cell);
   void LockSpecial(Cell* cell);
+  bool TryLockSpecial(Cell* cell);
   void UnlockSpecial(Cell* cell);
   void LockShared();
+  bool TryLockShared();
+  bool NestShared();
+  void BeginSharedHold();
+  bool TryMarkShared();
   void UnlockShared();
   bool HeldByThisThread();
 
@@ -125,18 +155,10 @@ class ABSL_SCOPED_LOCKABLE PercpuRwSem::ReadLock {
   explicit ReadLock(PercpuRwSem& sem) ABSL_SHARED_LOCK_FUNCTION(sem) ABSL_NO_THREAD_SAFETY_ANALYSIS
       : sem_(sem),
         cell_(sem.ThisThreadsCell()) {
-    // A constant is stored, and not the count's successor: the processor need not wait for the last
-    // store of the count to come back to it, which would double the cost.
-    if (cell_ == nullptr || cell_->held.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    if (NeedsSpecialCare(cell_)) [[unlikely]] {
       special_ = true;
       sem_.LockSpecial(cell_);
-      return;
-    }
-    cell_->held.store(1, std::memory_order_relaxed);
-    // A: the mark before the look. Only the compiler is held to it; C does it for the processor.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    // B pairs with F: what the writer that lowered the flag did is seen in here.
-    if (sem_.state_.load(std::memory_order_acquire) != 0) [[unlikely]] {
+    } else if (!sem_.MarkAndLook(*cell_)) [[unlikely]] {
       sem_.LockMarked(*cell_);
     }
   }
@@ -145,14 +167,8 @@ class ABSL_SCOPED_LOCKABLE PercpuRwSem::ReadLock {
   ~ReadLock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     if (special_) [[unlikely]] {
       sem_.UnlockSpecial(cell_);
-      return;
-    }
-    // D pairs with E: the writer that finds no mark sees what was done in here.
-    cell_->held.store(0, std::memory_order_release);
-    // A, again: a writer that still saw the mark has raised the flag that we look for now.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (sem_.state_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-      sem_.UnlockUnmarked(*cell_);
+    } else {
+      sem_.Unmark(*cell_);
     }
   }
 
@@ -161,6 +177,41 @@ class ABSL_SCOPED_LOCKABLE PercpuRwSem::ReadLock {
   PercpuRwSem& sem_;
   Cell* const cell_;      // nullptr: the shared one
   bool special_ = false;  // in the shared cell, or the thread held the lock before
+};
+
+// Holds the semaphore for reading, unless a writer waits for it or is in: never waits.
+//
+// Where it is not held, the writer leaves after this. What its thread does after that (I) sees what
+// this thread did before (J), so a reader whose work the writer can do after its section may leave
+// it to the writer.
+class PercpuRwSem::TryReadLock {
+ public:
+  explicit TryReadLock(PercpuRwSem& sem)
+      : sem_(sem), cell_(sem.ThisThreadsCell()), special_(NeedsSpecialCare(cell_)) {
+    if (special_) [[unlikely]] {
+      held_ = sem_.TryLockSpecial(cell_);
+    } else {
+      held_ = sem_.MarkAndLook(*cell_) || sem_.TryLockMarked(*cell_);
+    }
+  }
+  TryReadLock(const TryReadLock&) = delete;
+  TryReadLock& operator=(const TryReadLock&) = delete;
+  ~TryReadLock() {
+    if (!held_) return;
+    if (special_) [[unlikely]] {
+      sem_.UnlockSpecial(cell_);
+    } else {
+      sem_.Unmark(*cell_);
+    }
+  }
+
+  bool held() const { return held_; }
+
+ private:
+  PercpuRwSem& sem_;
+  Cell* const cell_;
+  const bool special_;
+  bool held_;
 };
 
 // Holds the semaphore for writing.

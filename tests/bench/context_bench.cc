@@ -353,7 +353,8 @@ void PrintWalks(const Settings& settings) {
   std::printf("%9s %12s %12s %12s | %9s %9s %9s %9s %9s\n", "", "ns/task", "ns/task", "ns/task",
               "us", "us", "us", "us", "us");
   for (const size_t count : settings.tasks) {
-    TaskTable table(count + 100'000);
+    constexpr size_t kRoom = 100'000;
+    TaskTable table(count + kRoom);
     AddTasks(table, count);
     std::vector<double> attach;
     std::vector<double> detach;
@@ -377,6 +378,7 @@ void PrintWalks(const Settings& settings) {
       meanwhile.Run(table, static_cast<int32_t>(count) + 1, stop, /*pause=*/true, &walking);
     });
     const uint64_t end = Now() + kMostWalksNs;
+    size_t since_barrier = 0;
     do {
       walking = true;
       const uint64_t start = CpuNow();
@@ -386,8 +388,11 @@ void PrintWalks(const Settings& settings) {
         table.DetachGlobal();
       }
       walking = false;
-      // What was retired is room for the next.
-      RcuBarrier();
+      // What was retired is room for the next walks.
+      if (++since_barrier * count > kRoom / 2) {
+        RcuBarrier();
+        since_barrier = 0;
+      }
     } while (meanwhile.measured < kMeasuredForks && Now() < end && settings.walks > 1);
     stop = true;
     other.join();

@@ -48,8 +48,9 @@ byte in_section;   /* who is in an RCU read section: one bit an actor */
 byte sees[4];      /* an actor in its section: the WAITING contexts that it may have found, one bit each */
 byte sees_slot[4]; /* and the REMOVED slots */
 
-/* The percpu-rwsem, as what percpu_rwsem.pml shows it to be. */
+/* The percpu-rwsem, as what percpu_rwsem.pml shows it to be. Who tries to read is turned away by the flag. */
 byte read_locks;
+bit flag; /* a writer waits or is in */
 bit write_locked;
 
 bit wanted;     /* "global, or going there": forks attach. Written under the write lock only */
@@ -402,11 +403,12 @@ inline detach(t) {
 /* ---- Global users ---- */
 
 inline write_lock() {
-  atomic { !write_locked && read_locks == 0 -> write_locked = 1; holds_lock = 1 }
+  atomic { !flag -> flag = 1 }
+  atomic { read_locks == 0 -> write_locked = 1; holds_lock = 1 }
 }
 
 inline write_unlock() {
-  d_step { write_locked = 0; holds_lock = 0 }
+  d_step { write_locked = 0; flag = 0; holds_lock = 0 }
 }
 
 /* Gives t a marked context. failed: no memory. */
@@ -532,7 +534,9 @@ inline attach_global() {
       users++;
 #endif
       wanted = 1;
-#ifndef WALK_IN_WRITE_LOCK
+#ifdef FLAG_STAYS_UP
+      d_step { write_locked = 0; holds_lock = 0 }
+#elif !defined(WALK_IN_WRITE_LOCK)
       write_unlock();
 #endif
       at = 0;
@@ -551,6 +555,9 @@ inline attach_global() {
       at = 0;
       target = 0;
       visits = 0;
+#ifdef FLAG_STAYS_UP
+      flag = 0;
+#endif
 #ifdef WALK_IN_WRITE_LOCK
       write_unlock();
 #endif
@@ -627,20 +634,28 @@ inline fork_attach(t) {
   if
   :: ok ->
 #ifdef FORK_ALLOCATES_IN_LOCK
-    atomic { !write_locked -> read_locks++; holds_lock = 1 }
+    atomic { !flag -> read_locks++; holds_lock = 1 }
 #endif
     allocate(t, 1);
     if
     :: mine == NONE -> unknown[t] = 1
     :: else ->
 #if !defined(FORK_WITHOUT_LOCK) && !defined(FORK_ALLOCATES_IN_LOCK)
-      atomic { !write_locked -> read_locks++; holds_lock = 1 }
+      atomic {
+        if
+        :: !flag -> read_locks++; holds_lock = 1
+        :: else /* turned away: the walk that follows meets the child, or nobody needs its context */
+        fi
+      }
 #endif
       atomic {
 #ifdef FORK_LOOKS_ONCE
         ok = 1;
 #else
         ok = SHOULD_ATTACH;
+#endif
+#ifndef FORK_WITHOUT_LOCK
+        ok = ok && holds_lock;
 #endif
         if
         :: !ok -> free_candidate()
@@ -652,7 +667,7 @@ inline fork_attach(t) {
       :: else
       fi;
 #ifndef FORK_WITHOUT_LOCK
-      atomic { read_locks--; holds_lock = 0 }
+      atomic { read_locks = read_locks - holds_lock; holds_lock = 0 }
 #endif
     fi
   :: else

@@ -97,6 +97,36 @@ TEST_P(PercpuRwSemTest, IsTakenAndGivenBack) {
   EXPECT_EQ(sem_.queue().sleeping_readers, 0u);
 }
 
+TEST_P(PercpuRwSemTest, TryingDoesNotWaitForAWriter) {
+  std::optional<PercpuRwSem::WriteLock> write(std::in_place, sem_);
+  std::thread([&] { EXPECT_FALSE(PercpuRwSem::TryReadLock(sem_).held()); }).join();
+  EXPECT_EQ(sem_.queue().sleeping_readers, 0u);
+  write.reset();
+  {
+    const PercpuRwSem::TryReadLock read(sem_);
+    EXPECT_TRUE(read.held());
+    EXPECT_TRUE(
+        PercpuRwSem::TryReadLock(sem_).held());  // nested, as that of a thread that holds it
+  }
+  const PercpuRwSem::WriteLock again(sem_);  // both gave it back
+}
+
+// The writer comes while it is held.
+TEST_P(PercpuRwSemTest, TryingKeepsWritersOutAndWakesThem) {
+  std::thread writer;
+  {
+    const PercpuRwSem::TryReadLock read(sem_);
+    ASSERT_TRUE(read.held());
+    writer = std::thread([&] { const PercpuRwSem::WriteLock write(sem_); });
+    while (sem_.queue().writers == 0) std::this_thread::yield();
+    // It waits now, or is about to; a thread that does not hold the lock is turned away meanwhile.
+    std::thread([&] { EXPECT_FALSE(PercpuRwSem::TryReadLock(sem_).held()); }).join();
+    EXPECT_EQ(sem_.queue().writers, 1u);
+  }
+  writer.join();
+  EXPECT_EQ(sem_.queue().writers, 0u);
+}
+
 TEST_P(PercpuRwSemTest, WritersExcludeEverybody) {
   constexpr int kReaders = 3;
   constexpr int kWriters = 2;
