@@ -89,20 +89,22 @@ Admission::Decision Admission::AdmitTask(const AdmissionRequest& request, Use* u
 }
 
 Admission::Decision Admission::DecideTask(const AdmissionRequest& request, Shard& shard, Use* use) {
-  static const TaskUses kNone;
   if (shard.uses >= kMaxTaskUses / kShards) return {.obstacle = Obstacle{.table_full = true}};
-  const auto found = shard.tasks.find(*request.task);
-  const TaskUses& own = found == shard.tasks.end() ? kNone : found->second;
+  const auto task = shard.tasks.try_emplace(*request.task).first;
+  TaskUses& own = task->second;
   Decision decision;
   ResourceAccount& account = Account(request.resource);
   if (const std::optional<int32_t> cpu = account.BlockedForTask(own, *use)) {
     decision.obstacle = TaskObstacle(request, own, *use, *cpu);
-    if (!request.allow_multiplex) return decision;
+    if (!request.allow_multiplex) {
+      if (own.empty()) shard.tasks.erase(task);
+      return decision;
+    }
   }
   account.CountTask(own, *use, /*in=*/true);
   decision.id = use->id = shard.next_id++;
   ++shard.uses;
-  (found == shard.tasks.end() ? shard.tasks[*request.task] : found->second).Add(std::move(*use));
+  own.Add(std::move(*use));
   return decision;
 }
 

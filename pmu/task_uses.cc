@@ -4,19 +4,8 @@
 
 namespace lbrd::pmu {
 
-int TaskUses::Everywhere(Resource resource) const { return Bound(resource, kEveryCpu); }
-
-int TaskUses::Bound(Resource resource, int32_t cpu) const {
-  int slots = 0;
-  for (const Use& use : list_) {
-    if (use.resource == resource && use.cpu == cpu) slots += use.slots;
-  }
-  return slots;
-}
-
-std::vector<std::pair<int32_t, int>> TaskUses::BoundCpus(Resource resource) const {
+std::vector<std::pair<int32_t, int>> TaskUses::SomeBoundCpus(Resource resource) const {
   std::vector<std::pair<int32_t, int>> bound;
-  if (bound_ == 0) return bound;  // most have none
   for (const Use& use : list_) {
     if (use.resource == resource && use.cpu != kEveryCpu) bound.emplace_back(use.cpu, use.slots);
   }

@@ -47,11 +47,20 @@ struct Use {
 class TaskUses {
  public:
   // Slots of a resource in uses that are bound to no CPU.
-  int Everywhere(Resource resource) const;
+  int Everywhere(Resource resource) const { return Bound(resource, kEveryCpu); }
   // Slots in uses bound to this CPU.
-  int Bound(Resource resource, int32_t cpu) const;
+  int Bound(Resource resource, int32_t cpu) const {
+    int slots = 0;
+    for (const Use& use : list_) {
+      if (use.resource == resource && use.cpu == cpu) slots += use.slots;
+    }
+    return slots;
+  }
   // Each CPU that has bound uses, with their slots; ascending.
-  std::vector<std::pair<int32_t, int>> BoundCpus(Resource resource) const;
+  std::vector<std::pair<int32_t, int>> BoundCpus(Resource resource) const {
+    if (bound_ == 0) return {};  // most have none
+    return SomeBoundCpus(resource);
+  }
 
   const std::vector<Use>& list() const { return list_; }
   bool empty() const { return list_.empty(); }
@@ -60,6 +69,8 @@ class TaskUses {
   Use Remove(uint64_t id);
 
  private:
+  std::vector<std::pair<int32_t, int>> SomeBoundCpus(Resource resource) const;
+
   std::vector<Use> list_;
   size_t bound_ = 0;  // uses of one CPU
 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that a session outlived CPUs going off and on.
 
-    check_hotplug.py FOLDER    # hotplug.json, hotplug.txt, hotplug-toggles.txt, fork-storm.txt
+    check_hotplug.py FOLDER    # hotplug.json, hotplug.txt, hotplug-toggles.txt, fork-storm*.txt
 
 The session must have ended by itself, as it was to; its account must balance; CPUs must really have
 gone off and on, and processes forked. Its gaps must be told: no more than CPUs went off; the first 64
@@ -98,12 +98,14 @@ def main():
     session = json.loads((options.folder / "hotplug.json").read_text())
     text = (options.folder / "hotplug.txt").read_text()
     toggles = [int(n) for n in (options.folder / "hotplug-toggles.txt").read_text().split()]
-    forks = int((options.folder / "fork-storm.txt").read_text())
+    storms = [(options.folder / f"fork-storm{which}.txt").read_text().split() for which in ("", "-anywhere")]
+    forks = sum(int(storm[0]) for storm in storms)
+    rate = sum(int(storm[0]) / float(storm[1]) for storm in storms)
     print(f"hotplug, {options.title}")
     stats = session["stats"]
     shown = ("samples_generated", "samples_seen", "samples_lost", "side_band_lost", "late_records",
              "gap_count", "gap_ns", "time_enabled_ns")
-    print(f"  CPUs went off {toggles[0]} and on {toggles[1]} times; {forks} forks;",
+    print(f"  CPUs went off {toggles[0]} and on {toggles[1]} times; {forks} forks, {rate:.0f} a second;",
           f"{session['cpus']} CPUs for {session['running_time']};",
           ", ".join(f"{name} {stats.get(name, 0)}" for name in shown))
     wrong = list(problems(session, text, toggles, forks, options.percent, options.seconds))

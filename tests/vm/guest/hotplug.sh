@@ -11,6 +11,7 @@ toggle_cpus() {
         [ -e /tmp/toggling ] || break
         echo $state >/sys/devices/system/cpu/cpu$cpu/online 2>/dev/null || continue
         [ $state = 0 ] && offs=$((offs + 1)) || ons=$((ons + 1))
+        sleep 0.3 # or two host cores do nothing else
       done
     done
   done
@@ -25,9 +26,12 @@ guest_hotplug() {
   say "taking $hotplug_cpus CPUs off and on for $hotplug_seconds s"
   start_daemon hotplug.log || { put hotplug.log; return; }
   touch /tmp/toggling
-  fork_storm 500 >fork-storm.txt &
+  # One that reaches its rate, on the CPU that stays, and one that is born anywhere.
+  fork_storm 600 0 >fork-storm.txt &
   forker=$!
-  ctl record -a -F 199 -d ${hotplug_seconds}s -o hotplug.json >hotplug.txt 2>&1 &
+  fork_storm 40 >fork-storm-anywhere.txt &
+  roamer=$!
+  ctl record -a -F 49 -d ${hotplug_seconds}s -o hotplug.json >hotplug.txt 2>&1 &
   record=$!
   wait_for "a running session" 120 running
   toggle_cpus &
@@ -42,10 +46,10 @@ guest_hotplug() {
   echo "exit code $?" >>hotplug.txt
   rm -f /tmp/toggling
   wait $toggler
-  kill $forker
-  wait $forker
+  kill $forker $roamer
+  wait $forker $roamer
   stop_daemon
-  for file in hotplug.txt hotplug.json hotplug.log hotplug-toggles.txt fork-storm.txt; do
+  for file in hotplug.txt hotplug.json hotplug.log hotplug-toggles.txt fork-storm.txt fork-storm-anywhere.txt; do
     put $file
   done
 }
