@@ -10,9 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <tuple>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/hash/hash.h"
 #include "daemon/sample.h"
 #include "unwind/stack.h"
 
@@ -28,15 +31,42 @@ class ProfileTable {
     uint64_t samples = 0;
     uint64_t weight = 0;
   };
+  // A key by what it points to. A sample is looked up by this in the table of each session that it
+  // is for, most of the time to be found: references to what they share are counted by one
+  // processor at a time, and would be counted up and down again for nothing.
+  struct KeyView {
+    const StackInfo* stack;
+    const ThreadInfo* thread;
+    uint32_t event;
+
+    KeyView(const Key& key)  // NOLINT(google-explicit-constructor): it is one
+        : KeyView(std::get<0>(key).get(), std::get<1>(key).get(), std::get<2>(key)) {}
+    KeyView(const StackInfo* of_stack, const ThreadInfo* of_thread, uint32_t of_event)
+        : stack(of_stack), thread(of_thread), event(of_event) {}
+    bool operator==(const KeyView&) const = default;
+    template <typename H>
+    friend H AbslHashValue(H hash, const KeyView& key) {
+      return H::combine(std::move(hash), key.stack, key.thread, key.event);
+    }
+  };
+  struct KeyHash {
+    using is_transparent = void;
+    size_t operator()(const KeyView& key) const { return absl::HashOf(key); }
+  };
+  struct KeyEqual {
+    using is_transparent = void;
+    bool operator()(const KeyView& a, const KeyView& b) const { return a == b; }
+  };
+  using Entries = absl::flat_hash_map<Key, Sum, KeyHash, KeyEqual>;
 
   explicit ProfileTable(size_t max_entries = kMaxEntries) : max_entries_(max_entries) {}
 
-  // False: full.
-  bool Add(const Sample& sample);
+  // How many of them were not taken, for it is full.
+  size_t Add(std::span<const Sample> samples);
   // Only into the account: the sample is kept elsewhere.
   void Count(const Sample& sample);
 
-  const absl::flat_hash_map<Key, Sum>& entries() const { return entries_; }
+  const Entries& entries() const { return entries_; }
   uint64_t samples() const { return samples_; }
   // Times of the oldest and the youngest sample; equal when there are none.
   uint64_t first_time_ns() const { return samples_ == 0 ? last_time_ns_ : first_time_ns_; }
@@ -52,8 +82,13 @@ class ProfileTable {
   }
 
  private:
+  static KeyView ViewOf(const Sample& sample) {
+    return {sample.stack.get(), sample.thread.get(), sample.event};
+  }
+  bool AddOne(const Sample& sample);
+
   const size_t max_entries_;
-  absl::flat_hash_map<Key, Sum> entries_;
+  Entries entries_;
   uint64_t samples_ = 0;
   uint64_t first_time_ns_ = UINT64_MAX;
   uint64_t last_time_ns_ = 0;

@@ -326,12 +326,10 @@ void Session::Deliver(std::span<const Sample> samples) {
   std::vector<std::shared_ptr<SampleStream>> streams;
   {
     absl::MutexLock lock(&mutex_);
-    for (const Sample& sample : samples) {
-      if (spec_.continuous()) {
-        profile_.Count(sample);
-      } else if (!profile_.Add(sample)) {
-        ++dropped_profile_full_;
-      }
+    if (spec_.continuous()) {
+      for (const Sample& sample : samples) profile_.Count(sample);
+    } else {
+      dropped_profile_full_ += profile_.Add(samples);
     }
     streams = streams_;
   }

@@ -157,11 +157,11 @@ TEST(EncodeProfile, TellsEveryLineAndDefinesWhatItRefersTo) {
   const auto stack = MakeStack(1, {MakeFrame(1, "f", MakeBinary(1))});
   Sample sample = MakeSample(1, stack, MakeThread(1));
   sample.weight = 10;
-  table.Add(sample);
-  table.Add(sample);
+  table.Add({&sample, 1});
+  table.Add({&sample, 1});
   sample.event = 1;
   sample.weight = 3;
-  table.Add(sample);
+  table.Add({&sample, 1});
   v1::Profile profile;
   DefinitionEncoder definitions;
   EncodeProfile(table, &definitions, &profile);

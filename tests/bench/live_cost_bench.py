@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+"""What it costs to sample the whole machine with stack copies and names: lbrd against perf and sysprof.
+
+    sudo tests/bench/live_cost_bench.py                # 20 s each, at 99 and 999 Hz
+    sudo tests/bench/live_cost_bench.py --seconds 60
+    sudo tests/bench/live_cost_bench.py --smoke        # 1 s each: shows that it runs
+
+One load, one run: the demo workload, python3 and g++ compiling. Counted is the CPU time of all processes of
+each profiler until its stacks have names: lbrd's broker and engine and `lbrctl record`; `perf record -a
+--call-graph dwarf,16384` and `perf script --no-inline` of its file; `sysprof-cli` (frame pointers only; where it
+is installed and can record). A sample's cost is CPU time by samples, since a profiler that loses samples is not
+cheaper for it.
+
+Then the memory of lbrd's processes (RSS, summed: pages that they share are counted twice), idle and with 500
+processes profiled.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from lbrd_fixture import Daemon, cpu_seconds, require_root, resident_bytes, skip
+from mixed_load import MixedLoad
+
+MIB = 1 << 20
+PROCESSES = 500
+# Each runs a little and sleeps, so that it has samples; the interpreter maps what a usual program does.
+SLEEPER = "import time\nwhile True:\n    sum(range(20000))\n    time.sleep(0.2)"
+
+
+def children_cpu():
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def lbrd_cost(frequency, seconds, _folder):
+    """(CPU seconds, samples, samples lost)"""
+    with Daemon() as daemon:
+        time.sleep(1)
+        before = cpu_seconds(daemon.process) + children_cpu()
+        _, session = daemon.record_account("-a", "-F", frequency, "--stack", "dwarf", "-d", f"{seconds}s")
+        cpu = cpu_seconds(daemon.process) + children_cpu() - before
+        lost = session.stat("samples_generated") - session.stat("samples_delivered")
+        return cpu, session.stat("samples_delivered"), lost
+
+
+def perf_cost(frequency, seconds, folder):
+    data = folder / "perf.data"
+    before = children_cpu()
+    run("perf", "record", "-q", "-a", "-F", frequency, "--call-graph", "dwarf,16384", "-m", "8M", "-o", data, "--",
+        "sleep", seconds)
+    recorded = children_cpu()
+    with open(folder / "script.txt", "w") as out:
+        subprocess.run(["perf", "script", "--no-inline", "-F", "ip,sym", "-i", str(data)], stdout=out,
+                       stderr=subprocess.DEVNULL, check=True)
+    cpu = children_cpu() - before
+    stats = run("perf", "report", "--stats", "-i", data)
+    count = {words[0]: int(words[2]) for words in (line.split() for line in stats.splitlines())
+             if len(words) >= 3 and words[1] == "events:" and words[2].isdigit()}
+    data.unlink()
+    return cpu, count.get("SAMPLE", 0), count.get("LOST_SAMPLES", 0), recorded - before
+
+
+class SystemBus:
+    """What sysprof-cli asks for; a bus of its own where there is none."""
+
+    def __enter__(self):
+        self.bus = None
+        if not pathlib.Path("/run/dbus/system_bus_socket").exists() and shutil.which("dbus-daemon"):
+            pathlib.Path("/run/dbus").mkdir(exist_ok=True)
+            self.bus = subprocess.Popen(["dbus-daemon", "--system", "--nofork", "--nopidfile"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(1)
+        return self
+
+    def __exit__(self, *_):
+        if self.bus is not None:
+            self.bus.terminate()
+            self.bus.wait()
+
+
+def sysprof_cost(seconds, folder):
+    """CPU seconds, or why there are none. It has one frequency, 1200 Hz here."""
+    if shutil.which("sysprof-cli") is None:
+        return "it is not installed (Debian: sysprof)"
+    capture = folder / "capture.syscap"
+    before = children_cpu()
+    with SystemBus():
+        recording = subprocess.Popen(["sysprof-cli", "--force", "--no-network", "--no-disk", "--no-memory",
+                                      "--no-cpu", "--no-battery", str(capture)],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(seconds)
+        recording.send_signal(signal.SIGINT)
+        _, said = recording.communicate(timeout=60)
+    size = capture.stat().st_size if capture.exists() else 0
+    capture.unlink(missing_ok=True)
+    if size < 10_000:
+        return "it recorded nothing: " + " ".join(said.split())[-200:]
+    return children_cpu() - before
+
+
+def row(name, cpu, seconds, samples=None, lost=None, ratio=None):
+    print(f"{name:34} {cpu:>7.2f} {cpu / seconds * 100:>7.2f} % "
+          f"{'' if samples is None else samples:>9} {'' if lost is None else lost:>7} "
+          f"{'' if not samples else f'{cpu / samples * 1e6:.1f}':>10} {'' if ratio is None else f'{ratio:.2f}':>7}",
+          flush=True)
+
+
+def compare(frequencies, seconds, folder):
+    print(f"{'':34} {'CPU s':>7} {'of a CPU':>9} {'samples':>9} {'lost':>7} {'us/sample':>10} {'to perf':>7}")
+    for frequency in frequencies:
+        with MixedLoad(folder):
+            lbrd = lbrd_cost(frequency, seconds, folder)
+            perf = perf_cost(frequency, seconds, folder)
+        row(f"lbrd, lbrctl, {frequency} Hz", lbrd[0], seconds, lbrd[1], lbrd[2], lbrd[0] / max(perf[0], 0.01))
+        row(f"perf record + script, {frequency} Hz", perf[0], seconds, perf[1], perf[2], 1)
+        row("  of which perf record", perf[3], seconds)
+    with MixedLoad(folder):
+        sysprof = sysprof_cost(seconds, folder)
+    if isinstance(sysprof, str):
+        print(f"sysprof: not measured, {sysprof}")
+    else:
+        row("sysprof-cli, frame pointers", sysprof, seconds)
+
+
+def memory(processes, seconds):
+    with Daemon() as daemon:
+        time.sleep(1)
+        print(f"lbrd's processes, idle: {resident_bytes(daemon.process) / MIB:.1f} MiB resident")
+        sleepers = [subprocess.Popen(["python3", "-c", SLEEPER], stdout=subprocess.DEVNULL)
+                    for _ in range(processes)]
+        try:
+            time.sleep(seconds / 2)
+            recording = daemon.start_lbrctl("-q", "record", "-a", "-F", "999", "--stack", "dwarf", "-d",
+                                            f"{seconds}s", stdout=subprocess.DEVNULL)
+            largest = 0
+            while recording.poll() is None:
+                largest = max(largest, resident_bytes(daemon.process))
+                time.sleep(0.1)
+        finally:
+            for sleeper in sleepers:
+                sleeper.kill()
+            for sleeper in sleepers:
+                sleeper.wait()
+        print(f"with {processes} processes profiled at 999 Hz: at most {largest / MIB:.1f} MiB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=20, help="how long each (default: 20)")
+    parser.add_argument("--smoke", action="store_true", help="1 s each: shows that it runs")
+    flags = parser.parse_args()
+    require_root()
+    if shutil.which("perf") is None:
+        skip("there is no perf (Debian: linux-perf)")
+    seconds = 1 if flags.smoke else flags.seconds
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-bench-"))
+    try:
+        compare((99,) if flags.smoke else (99, 999), seconds, folder)
+        memory(20 if flags.smoke else PROCESSES, seconds)
+    finally:
+        shutil.rmtree(folder)
+
+
+main()
