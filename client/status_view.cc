@@ -52,6 +52,15 @@ std::string ContextsText(const v1::DaemonStats& stats) {
   return text;
 }
 
+// Of the engine, and of the broker, which outlives engines.
+std::string CpuTimeText(const v1::DaemonStats& stats) {
+  std::string text = FormatDuration(stats.cpu_time());
+  if (stats.has_broker_cpu_time()) {
+    absl::StrAppend(&text, "; broker ", FormatDuration(stats.broker_cpu_time()));
+  }
+  return text;
+}
+
 // What is wrong comes in whole sentences, wrapped below each other.
 void AppendTrouble(const char* name, const std::string& trouble, std::string* text) {
   if (trouble.empty()) return;
@@ -130,7 +139,7 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
     line("engine restarts", absl::StrCat(FormatCount(stats.engine_restarts()),
                                          ": it died; the log says how. Sessions went on"));
   }
-  line("CPU time", FormatDuration(stats.cpu_time()));
+  line("CPU time", CpuTimeText(stats));
   if (stats.slow_down() > 1) {
     line("slowed down", absl::StrCat("to 1/", stats.slow_down(),
                                      " of the rates asked for, to keep within max-cpu"));

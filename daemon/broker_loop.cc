@@ -80,10 +80,7 @@ class BrokerLoop {
     NotifySystemd(message);
     if (!absl::StrContains(message, "READY=1")) return;
     was_ready_ = true;
-    if (setup_.ready_fd < 0) return;
-    const char ready = '\n';
-    if (write(setup_.ready_fd, &ready, 1) != 1) Log(LogLevel::kWarning, "nobody reads --ready-fd");
-    close(std::exchange(setup_.ready_fd, -1));
+    setup_.ready.Tell();
   }
 
   void Start() {

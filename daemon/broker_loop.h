@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "daemon/engine_process.h"
 #include "daemon/engine_start.h"
+#include "daemon/ready_descriptor.h"
 #include "daemon/tls_endpoint.h"
 
 namespace lbrd::daemon {
@@ -30,7 +31,7 @@ struct BrokerSetup {
   EngineStart start;                             // of the first engine
   std::string config_path;                       // which the engine may read again; empty: none
   std::array<std::string, kTlsFiles> tls_files;  // empty: other machines are not served
-  int ready_fd = -1;                             // gets a newline once the first engine serves
+  ReadyDescriptor ready;                         // told once the first engine serves
 };
 
 inline constexpr absl::Duration kStopPatience = absl::Seconds(15);

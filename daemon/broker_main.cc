@@ -107,7 +107,7 @@ absl::StatusOr<BrokerSetup> PrepareBroker(const StartOptions& options, const Con
                     .start = {.daemon_uid = policy.daemon_uid, .admin_group = policy.admin_group},
                     .config_path = ConfigPath(options),
                     .tls_files = {config.tls_cert, config.tls_key, config.tls_ca},
-                    .ready_fd = options.ready_fd};
+                    .ready = ReadyDescriptor(options.ready_fd)};
   absl::StatusOr<GivenSockets> sockets = TakeGivenSockets();
   if (!sockets.ok()) return sockets.status();
   setup.start.sockets_given = sockets->requests >= 0;

@@ -1,16 +1,8 @@
 #include "daemon/cpu_budget.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 
 namespace lbrd::daemon {
-
-absl::Duration CpuTime() {
-  rusage usage;
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return absl::ZeroDuration();
-  return absl::DurationFromTimeval(usage.ru_utime) + absl::DurationFromTimeval(usage.ru_stime);
-}
 
 uint32_t CpuBudget::Next(absl::Duration used, absl::Time now, double share) {
   if (share <= 0) {

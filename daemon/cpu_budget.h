@@ -16,9 +16,6 @@
 
 namespace lbrd::daemon {
 
-// Of this process's threads, those that ended among them, in user mode and in the kernel.
-absl::Duration CpuTime();
-
 class CpuBudget {
  public:
   static constexpr absl::Duration kWindow = absl::Seconds(5);
@@ -28,8 +25,9 @@ class CpuBudget {
   // `cpus`: of the machine.
   explicit CpuBudget(size_t cpus) : cpus_(cpus) {}
 
-  // `used`: CPU time of the daemon since it started. `share`: of the machine's CPU time it may use,
-  // in percent; 0: any. Returns by how much flows are to be slowed down: 1, 2, 4, … kMaxSlowDown.
+  // `used`: CPU time of the daemon, of which only the growth counts. `share`: of the machine's CPU
+  // time it may use, in percent; 0: any. Returns by how much flows are to be slowed down: 1, 2, 4,
+  // … kMaxSlowDown.
   uint32_t Next(absl::Duration used, absl::Time now, double share);
 
  private:

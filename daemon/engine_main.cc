@@ -1,6 +1,7 @@
 #include "daemon/engine_main.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -28,6 +29,7 @@
 #include "daemon/certificate_roles.h"
 #include "daemon/continuous_session.h"
 #include "daemon/cpu_budget.h"
+#include "daemon/cpu_time.h"
 #include "daemon/descriptor_server.h"
 #include "daemon/engine_start.h"
 #include "daemon/figures_keeper.h"
@@ -41,6 +43,7 @@
 #include "daemon/metrics_server.h"
 #include "daemon/metrics_text.h"
 #include "daemon/profiler_service.h"
+#include "daemon/ready_descriptor.h"
 #include "daemon/recording_kernel.h"
 #include "daemon/request_activity.h"
 #include "daemon/sandbox.h"
@@ -180,6 +183,9 @@ absl::StatusOr<Servers> Serve(const Config& config, const GivenSockets& given, B
   return servers;
 }
 
+// Its process, whose end would be this one's; -1: there is none.
+pid_t BrokerOf(const BrokerClient* broker) { return broker != nullptr ? getppid() : -1; }
+
 using Notify = std::function<void(absl::string_view)>;
 
 MainLoopDuties Duties(const StartOptions& options, BrokerClient* broker, const Notify& notify,
@@ -205,9 +211,11 @@ MainLoopDuties Duties(const StartOptions& options, BrokerClient* broker, const N
             return line.Next(samples, absl::Now());
           },
       .keep_budget =
-          [config, flows, budget = CpuBudget(std::thread::hardware_concurrency()),
+          [config, flows, broker = BrokerOf(broker),
+           budget = CpuBudget(std::thread::hardware_concurrency()),
            before = uint32_t{1}]() mutable {
-            const uint32_t slow_down = budget.Next(CpuTime(), absl::Now(), config->max_cpu);
+            const uint32_t slow_down =
+                budget.Next(CpuTime() + CpuTimeOf(broker), absl::Now(), config->max_cpu);
             flows->SlowDown(slow_down);
             if (slow_down == std::exchange(before, slow_down)) return;
             Log(LogLevel::kInfo,
@@ -288,6 +296,7 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
                           &authenticator, UserLimits::ForCpus(std::thread::hardware_concurrency()),
                           options.replay);
   service.set_history(history.get(), no_history);
+  service.set_broker(BrokerOf(broker));
   HistoryService history_service(history.get(), no_history, &authenticator);
   // What the engine before left goes on before anybody is served: who asks finds it.
   std::optional<FiguresKeeper> figures_keeper;
@@ -333,9 +342,17 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
   return 0;
 }
 
+// What a burst needed goes back to the kernel: by itself, glibc keeps twice the largest buffer that
+// was ever freed, in each of eight arenas a CPU.
+void KeepLittleFreeMemory() {
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  mallopt(M_ARENA_MAX, 4);
+}
+
 }  // namespace
 
 int EngineMain(const StartOptions& options) {
+  KeepLittleFreeMemory();
   prctl(PR_SET_NAME, "lbrd-engine");
   const absl::StatusOr<EngineStart> start = ReceiveEngineStart(options.engine_channel);
   if (!start.ok()) {
@@ -359,11 +376,9 @@ int ReplayMain(const StartOptions& options) {
   // A private daemon dies with the client that started it, and is nobody's service. It has no
   // privileges beyond its client's: there is nothing to split.
   prctl(PR_SET_PDEATHSIG, SIGTERM);
-  const auto notify = [fd = options.ready_fd](absl::string_view message) mutable {
-    if (fd < 0 || message != kReady) return;
-    const char ready = '\n';
-    if (write(fd, &ready, 1) != 1) Log(LogLevel::kWarning, "nobody reads --ready-fd");
-    close(std::exchange(fd, -1));
+  const auto notify = [ready =
+                           ReadyDescriptor(options.ready_fd)](absl::string_view message) mutable {
+    if (message == kReady) ready.Tell();
   };
   return RunEngine(options, {}, nullptr, notify);
 }

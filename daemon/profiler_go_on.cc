@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/ended_feed.h"
+#include "daemon/journal_identity.h"
 #include "daemon/log.h"
 #include "daemon/profiler_service.h"
 #include "pmu/proc_scan.h"
@@ -105,10 +106,7 @@ std::shared_ptr<SessionJournal::SessionEntry> ProfilerService::AddToJournal(
   const bool kept = entry->Update([&](journal::SessionRecord* record) {
     record->set_id(RandomId());
     record->set_name(name);
-    record->set_admin(who.admin());
-    record->set_uid(who.uid);
-    record->set_pid(who.pid);
-    record->set_comm(who.comm.substr(0, 16));
+    KeepIdentity(who, record);
     *record->mutable_spec() = request.spec();
     record->set_request_id(request.request_id());
     record->set_state(v1::SESSION_STATE_WAITING);
@@ -147,10 +145,7 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::GoOnWith(
   journal::SessionRecord& record = earlier.record;
   earlier.had_ended =
       record.state() != v1::SESSION_STATE_RUNNING && record.state() != v1::SESSION_STATE_WAITING;
-  const Identity who{.role = record.admin() ? Role::kAdmin : Role::kUser,
-                     .uid = record.uid(),
-                     .pid = record.pid(),
-                     .comm = record.comm().substr(0, 16)};
+  const Identity who = IdentityLeft(record);
   const std::string prefix = ScopeOf(who);
   if (!absl::StartsWith(record.name(), prefix) || record.name().size() > kMaxLeftNameBytes ||
       record.name().size() == prefix.size() || record.request_id().size() > 64) {

@@ -11,7 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "daemon/continuous_session.h"
-#include "daemon/cpu_budget.h"
+#include "daemon/cpu_time.h"
 #include "daemon/history.h"
 #include "daemon/history_service.h"
 #include "daemon/private_feed.h"
@@ -89,6 +89,12 @@ grpc::Status ProfilerService::GetStats(grpc::ServerContext* context, const v1::G
 
 namespace {
 
+void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
+  const int64_t ns = absl::ToInt64Nanoseconds(duration);
+  out->set_seconds(ns / 1'000'000'000);
+  out->set_nanos(static_cast<int32_t>(ns % 1'000'000'000));
+}
+
 void DescribeUnwinding(const unwind::RuleTables::Stats& tables, v1::UnwindStats* out) {
   const UnwindFigures done = UnwindTotals::OfProcess().Read();
   const auto& figures = done.figures;
@@ -157,10 +163,8 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->set_slow_down(flows_.slow_down());
   response->set_engine_restarts(engine_restarts_);
   response->set_resident_bytes(ResidentBytes(kernel_));
-  const absl::Duration cpu_time = CpuTime();
-  response->mutable_cpu_time()->set_seconds(absl::ToInt64Seconds(cpu_time));
-  response->mutable_cpu_time()->set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(cpu_time) % 1'000'000'000));
+  SetDuration(CpuTime(), response->mutable_cpu_time());
+  if (broker_ > 0) SetDuration(CpuTimeOf(broker_), response->mutable_broker_cpu_time());
   if (history_ != nullptr) DescribeHistory(*history_, response->mutable_history());
   if (continuous_ != nullptr) response->mutable_history()->set_continuous(continuous_->problem());
 }

@@ -54,6 +54,8 @@ class ProfilerService final : public v1::Profiler::Service {
     why_no_history_ = std::move(why_none);
   }
   void set_continuous(const ContinuousSession* continuous) { continuous_ = continuous; }
+  // Whose CPU time is told beside the engine's own; -1: nobody's. Before the service is used.
+  void set_broker(pid_t broker) { broker_ = broker; }
   // Where sessions are kept for the next engine, and what the one before left there goes on:
   // `last_end` is how it ended, in words, and `restarts` how many there were. Where that one and
   // those before it crashed again and again (`crashes`), sessions have ended instead of beginning
@@ -143,6 +145,7 @@ class ProfilerService final : public v1::Profiler::Service {
   const ContinuousSession* continuous_ = nullptr;
   SessionJournal* journal_ = nullptr;
   uint32_t engine_restarts_ = 0;
+  pid_t broker_ = -1;
   const bool replay_;
   const uint64_t started_ns_;
   absl::Mutex streams_mutex_;  // a leaf

@@ -36,6 +36,14 @@ TEST(RenderStatus, AlignsTheFigures) {
             "CPU time            75.0 s\n");
 }
 
+TEST(RenderStatus, SaysWhatBothProcessesHaveUsed) {
+  v1::DaemonStats stats;
+  stats.mutable_cpu_time()->set_seconds(75);
+  stats.mutable_broker_cpu_time()->set_nanos(1'000'000);
+  const std::string text = RenderStatus(stats);
+  EXPECT_NE(text.find("CPU time            75.0 s; broker 1 ms\n"), std::string::npos) << text;
+}
+
 TEST(RenderStatus, SaysWhatUnwindingHasDone) {
   v1::DaemonStats stats;
   v1::UnwindStats& unwinding = *stats.mutable_unwinding();

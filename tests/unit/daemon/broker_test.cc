@@ -40,7 +40,7 @@ class BrokerTest : public testing::Test {
   BrokerTest() {
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    config_ = testing::TempDir() + "broker_test.toml";
+    config_ = absl::StrCat(testing::TempDir(), "broker_test", getpid(), ".toml");
     std::ofstream(config_) << "# mine\n";
     thread_ = std::thread([this, channel = ends[0]] {
       Broker broker({.config_path = config_,
@@ -54,6 +54,7 @@ class BrokerTest : public testing::Test {
   ~BrokerTest() override {
     client_.reset();
     thread_.join();
+    unlink(config_.c_str());
   }
   int ErrorOf(const BrokerRequest& request) {
     const BrokerClient::Reply reply = client_->Ask(request);

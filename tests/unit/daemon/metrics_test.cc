@@ -92,6 +92,7 @@ TEST(MetricsTextTest, EveryFigureIsThere) {
   stats.set_contexts(120);
   stats.set_contexts_refused(7);
   stats.mutable_cpu_time()->set_seconds(2);
+  stats.mutable_broker_cpu_time()->set_nanos(30'000'000);
   const std::string text = MetricsText(stats);
   EXPECT_THAT(text, HasSubstr("\nlbrd_build_info{version=\"1.2.3\"} 1\n"));
   EXPECT_THAT(text,
@@ -101,6 +102,7 @@ TEST(MetricsTextTest, EveryFigureIsThere) {
   EXPECT_THAT(text, HasSubstr("\nlbrd_contexts 120\n"));
   EXPECT_THAT(text, HasSubstr("counter\nlbrd_contexts_refused_total 7\n"));
   EXPECT_THAT(text, HasSubstr("counter\nlbrd_cpu_seconds_total 2.000000000\n"));
+  EXPECT_THAT(text, HasSubstr("counter\nlbrd_broker_cpu_seconds_total 0.030000000\n"));
   // A figure without a row of its own is served all the same. What is not a number is not.
   int figures = 0;
   for (int i = 0; i < v1::DaemonStats::descriptor()->field_count(); ++i) {

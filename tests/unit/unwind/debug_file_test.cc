@@ -7,8 +7,10 @@
 #include <zstd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/unit/unwind/elf_image.h"
@@ -238,6 +240,7 @@ TEST_F(DebugFileTest, ReadsMiniDebugInfo) {
 
 TEST_F(DebugFileTest, WhatObjcopyAndXzMakeOfThisProgramIsRead) {
   const std::string folder = absl::StrCat(testing::TempDir(), "/mini", getpid());
+  const absl::Cleanup remove = [&folder] { std::filesystem::remove_all(folder); };
   const std::string command = absl::StrCat(
       "mkdir -p ", folder, " && cd ", folder, " && objcopy --only-keep-debug /proc/", getpid(),
       "/exe full 2>/dev/null"
@@ -273,7 +276,6 @@ TEST_F(DebugFileTest, WhatObjcopyAndXzMakeOfThisProgramIsRead) {
   EXPECT_TRUE(has_main("prog.mini"));
   files_.files_["/opt/app/.debug/full"] = read("full");
   EXPECT_TRUE(has_main("prog.linked"));
-  EXPECT_EQ(std::system(absl::StrCat("rm -rf ", folder).c_str()), 0);
 }
 
 }  // namespace

@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -83,6 +85,10 @@ TEST(SourceLinesTest, AgreesWithAddr2line) {
     addresses.push_back(text->address + text->size / kAddresses * static_cast<uint64_t>(i));
   }
   const std::string base = absl::StrCat(testing::TempDir(), "/source_lines", getpid());
+  const absl::Cleanup remove = [&base] {
+    std::remove((base + ".in").c_str());
+    std::remove((base + ".out").c_str());
+  };
   std::ofstream list(base + ".in");
   for (const uint64_t address : addresses) list << "0x" << std::hex << address << "\n";
   list.close();
@@ -128,8 +134,6 @@ TEST(SourceLinesTest, AgreesWithAddr2line) {
   EXPECT_GT(compared, kAddresses / 4);
   EXPECT_GT(inlined, compared / 10);
   EXPECT_GE(same * 1000, compared * 995);
-  std::remove((base + ".in").c_str());
-  std::remove((base + ".out").c_str());
 }
 
 }  // namespace
