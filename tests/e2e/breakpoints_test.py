@@ -90,11 +90,8 @@ class Breakpoints(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-breakpoints-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
         Toucher.build(cls.folder)
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.folder)
 
     def assert_two_ways(self, samples):
         self.assertEqual(count(names(s)[0] for s in samples), {"put": LEFT + RIGHT})

@@ -1,5 +1,6 @@
 """A real daemon and the real command line, for tests that use them as a user would."""
 
+import atexit
 import collections
 import json
 import os
@@ -19,6 +20,15 @@ LBRD = BUILD / "daemon/lbrd"
 LBRCTL = BUILD / "client/lbrctl"
 DEMO = BUILD / "tests/workload/demo"
 RECORDINGS = pathlib.Path(os.environ.get("LBRD_RECORDINGS", SOURCE / "../shared/recordings"))
+
+
+# Where tests make their files. What fails, or is interrupted, leaves nothing behind either; the
+# engine's user has to get through.
+tempfile.tempdir = tempfile.mkdtemp(prefix="lbrd-e2e-")
+os.chmod(tempfile.tempdir, 0o711)
+atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+# As Ctrl-C does, so that what `with` has begun is ended.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def skip(reason):
@@ -116,6 +126,14 @@ class Daemon:
             samples = [json.loads(line) for line in file]
         return samples, Session(json.loads(account.read_text()))
 
+    def record_account(self, *args):
+        """Records as a user does, for the table; gives (it, session)."""
+        account = self.folder / "session.json"
+        done = self.lbrctl("-q", "record", "--table", "-o", account, *args)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+        return done.stdout, Session(json.loads(account.read_text()))
+
 
 def children(pid):
     return [int(child) for child in
@@ -142,6 +160,22 @@ def events_of(pid):
 def kernel_events(process):
     """How many it and its children have open."""
     return sum(events_of(pid) for pid in [process.pid, *children(process.pid)])
+
+
+def cpu_seconds(process):
+    """What the daemon's processes have used so far."""
+    ticks = 0
+    for pid in (process.pid, *children(process.pid)):
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(process):
+    """Of the daemon's processes, summed: pages that they share are counted in each."""
+    pages = sum(int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+                for pid in (process.pid, *children(process.pid)))
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 class Session(dict):

@@ -23,6 +23,12 @@ def threads():
     return count
 
 
+def cpu_seconds(pid):
+    """CPU time of a process."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def status(daemon):
     done = daemon.lbrctl("status", "--json")
     if done.returncode != 0:
@@ -83,6 +89,19 @@ class Status(unittest.TestCase):
             self.assertEqual((left["contexts"], left["tasks"], left["global_users"]), (0, 0, 0))
             # What was retired is freed after a grace period.
             self.wait_for(daemon, lambda now: now["context_bytes"] == 0)
+
+    def test_both_processes_say_what_they_use(self):
+        with Daemon() as daemon:
+            before = cpu_seconds(daemon.process.pid)
+            stats = json.loads(daemon.lbrctl("status", "--json").stdout)
+            broker = float(stats["broker_cpu_time"].rstrip("s"))
+            # The kernel rounds user and system time down, to a clock tick each.
+            tick = 1 / os.sysconf("SC_CLK_TCK")
+            self.assertGreater(broker, before - 2 * tick)
+            self.assertLess(broker, cpu_seconds(daemon.process.pid) + 2 * tick)
+            self.assertGreater(broker, 0)
+            self.assertGreater(float(stats["cpu_time"].rstrip("s")), 0)
+            self.assertRegex(daemon.lbrctl("status").stdout, "CPU time .*; broker [0-9]")
 
     def test_a_target_that_ends_takes_its_contexts_along(self):
         with Daemon() as daemon:

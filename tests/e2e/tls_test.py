@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import unittest
 
-from lbrd_fixture import LBRCTL, LBRD, Daemon, Demo, main, require_root, run, skip, wait_for
+from lbrd_fixture import (LBRCTL, LBRD, Daemon, Demo, engine_of, main, require_root, run, skip,
+                          wait_for)
 
 KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
@@ -105,6 +107,14 @@ class OtherMachines(unittest.TestCase):
                 stream.communicate()
             self.assertIn("remote", self.lbrctl("ops", "list").stdout)
             self.assertEqual(self.lbrctl("ops", "stop", "remote").returncode, 0)
+
+    def test_the_next_engine_knows_whose_session_it_was(self):
+        self.assertEqual(self.lbrctl("ops", "start", "longer", "-a", "-F", "19").returncode, 0)
+        os.kill(engine_of(self.daemon.process), signal.SIGKILL)
+        wait_for(lambda: self.lbrctl("ops", "stop", "longer").returncode == 0)
+        log = self.daemon.log_text()
+        for action in ("start session", "go-on what", "end session"):
+            self.assertRegex(log, f'audit: uid=0 certificate="ops" action={action}="longer".*result=ok')
 
     def test_a_user_is_that_user(self):
         done = self.lbrctl("alice", "record", "-a", "-d", "1s")
