@@ -235,10 +235,13 @@ void Session::Ended(const absl::Status& status) {
     state_ = status.ok() ? v1::SESSION_STATE_STOPPED : v1::SESSION_STATE_FAILED;
     error_ = std::string(status.message());
     streams = streams_;
+    telling_ = true;
   }
   for (const auto& stream : streams) stream->End();
   on_ended_(status);
   on_change_();
+  absl::MutexLock lock(&mutex_);
+  telling_ = false;
 }
 
 void Session::AddWatcher() {
@@ -282,7 +285,7 @@ void Session::Stop() {
     for (const auto& stream : streams_) stream->Cancel();
   }
   const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return state_ != v1::SESSION_STATE_RUNNING;
+    return state_ != v1::SESSION_STATE_RUNNING && !telling_;
   };
   mutex_.Await(absl::Condition(&over));
 }

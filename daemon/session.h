@@ -64,7 +64,8 @@ class Session : public SampleSink {
   void GoOn(const EarlierLife& earlier);
   // Lets the samples flow, unless it waits for a stream, or has ended in an earlier life.
   absl::Status Start();
-  // Ends the flow and waits until all that was taken has been delivered.
+  // Ends the flow and waits until all that was taken has been delivered, and everybody told: no
+  // callback runs after that. Not from a callback.
   void Stop();
   // Writes its figures into the journal.
   void KeepFigures();
@@ -146,6 +147,7 @@ class Session : public SampleSink {
   mutable absl::Mutex mutex_;
   v1::SessionState state_ ABSL_GUARDED_BY(mutex_) = v1::SESSION_STATE_WAITING;
   std::string error_ ABSL_GUARDED_BY(mutex_);
+  bool telling_ ABSL_GUARDED_BY(mutex_) = false;  // of its end; who is told may go afterwards
   SessionFigures earlier_ ABSL_GUARDED_BY(mutex_);
   // Between engines; the last one's end is 0 until it samples again.
   std::vector<v1::Gap> earlier_gaps_ ABSL_GUARDED_BY(mutex_);

@@ -43,7 +43,7 @@ absl::Status NoSuchSession(const std::string& name) {
   return absl::NotFoundError(absl::StrCat("no session '", name, "'; see lbrctl list"));
 }
 
-bool SessionTable::MakeRoom(Sessions::iterator from, Sessions::iterator to) {
+std::shared_ptr<Session> SessionTable::MakeRoom(Sessions::iterator from, Sessions::iterator to) {
   auto oldest = sessions_.end();
   for (auto i = from; i != to; ++i) {
     if (i->second == nullptr || !i->second->ended()) continue;
@@ -51,13 +51,13 @@ bool SessionTable::MakeRoom(Sessions::iterator from, Sessions::iterator to) {
       oldest = i;
     }
   }
-  if (oldest == sessions_.end()) return false;
-  sessions_.erase(oldest);
-  return true;
+  if (oldest == sessions_.end()) return nullptr;
+  return std::move(sessions_.extract(oldest).mapped());
 }
 
 absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted,
                                                   const SessionScope& scope) {
+  std::vector<std::shared_ptr<Session>> forgotten;  // until the lock is given back
   absl::MutexLock lock(&mutex_);
   if (!wanted.empty() && !WellFormed(wanted)) {
     return absl::InvalidArgumentError(
@@ -78,7 +78,10 @@ absl::StatusOr<std::string> SessionTable::Reserve(const std::string& wanted,
   const size_t most = max_sessions_ - (scope.prefix.empty() ? 0 : ReservedOf(max_sessions_));
   // More than one has to go where max-sessions was lowered.
   while (count() >= scope.most || sessions_.size() >= most) {
-    if (MakeRoom(own().first, own().second)) continue;
+    if (auto oldest = MakeRoom(own().first, own().second); oldest != nullptr) {
+      forgotten.push_back(std::move(oldest));
+      continue;
+    }
     if (count() >= scope.most) {
       return OverQuota(rule::kQuotaSessions,
                        absl::StrCat("you have ", scope.most,

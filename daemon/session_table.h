@@ -58,8 +58,9 @@ class SessionTable {
 
  private:
   using Sessions = std::map<std::string, std::shared_ptr<Session>>;
-  // Forgets the oldest of [from, to) that has ended; false: none has.
-  bool MakeRoom(Sessions::iterator from, Sessions::iterator to)
+  // Forgets the oldest of [from, to) that has ended; null: none has. To be let go without the lock:
+  // it may still be telling of its end, and calls Changed().
+  std::shared_ptr<Session> MakeRoom(Sessions::iterator from, Sessions::iterator to)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable absl::Mutex mutex_;

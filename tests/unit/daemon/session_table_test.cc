@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
 #include "no_files.h"
 #include "scripted_source.h"
 
@@ -14,10 +19,11 @@ using ::testing::HasSubstr;
 
 class SessionTableTest : public ::testing::Test {
  protected:
-  // A session without a sample; it runs until it is stopped.
-  std::shared_ptr<Session> Make(const std::string& name) {
+  // A session without a sample; it runs until it is stopped, or ends at once.
+  std::shared_ptr<Session> Make(
+      const std::string& name, bool runs_on = true, std::function<void()> on_change = [] {}) {
     auto records = std::make_unique<ScriptedSource>(/*patient=*/false);
-    records->RunOn();
+    if (runs_on) records->RunOn();
     SessionSource source;
     source.records = std::move(records);
     source.events = {{.format = pmu::WireSampleFormat()}};
@@ -25,6 +31,7 @@ class SessionTableTest : public ::testing::Test {
     source.begin = [](pmu::RecordWriter*) { return absl::OkStatus(); };
     auto session =
         std::make_shared<Session>(name, v1::SessionSpec(), std::move(source), &binaries_);
+    session->set_on_change(std::move(on_change));
     EXPECT_TRUE(session->Start().ok());
     return session;
   }
@@ -67,6 +74,18 @@ TEST_F(SessionTableTest, MakesUpNamesThatAreFree) {
   ASSERT_TRUE(table_.Reserve("session-2").ok());
   EXPECT_EQ(*table_.Reserve(""), "session-1");
   EXPECT_EQ(*table_.Reserve(""), "session-3");
+}
+
+TEST_F(SessionTableTest, ForgetsOneThatIsStillTellingOfItsEnd) {
+  table_.SetMaxSessions(1);
+  const auto name = table_.Reserve("first");
+  ASSERT_TRUE(name.ok());
+  table_.Add(Make(*name, /*runs_on=*/false, [this] {
+    absl::SleepFor(absl::Milliseconds(50));  // meanwhile somebody needs its place
+    table_.Changed();
+  }));
+  while (!(*table_.Find("first"))->ended()) std::this_thread::yield();
+  EXPECT_TRUE(table_.Reserve("second").ok());
 }
 
 TEST_F(SessionTableTest, GivesANameOnce) {

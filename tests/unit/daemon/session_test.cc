@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "no_files.h"
 #include "scripted_source.h"
 
@@ -66,6 +69,27 @@ TEST_F(SessionTest, AReaderWhoNeverComesLosesALiveSessionNothingButItsOwn) {
   accounted();
   EXPECT_EQ((*stream)->dropped(),
             described.stats().samples_delivered() - SampleStream::kMaxSamples);
+}
+
+TEST_F(SessionTest, WhoHasStoppedItIsNotCalledBackAfterwards) {
+  Session session("s", v1::SessionSpec(), Source(Flood(/*patient=*/false)), &binaries_);
+  absl::Notification ended;
+  std::atomic<bool> told = false;
+  // What a daemon that ends does: whoever was to be told is gone when Stop() has returned.
+  session.set_on_ended([&](const absl::Status&) {
+    ended.Notify();
+    absl::SleepFor(absl::Milliseconds(50));
+    told = true;
+  });
+  ASSERT_TRUE(session.Start().ok());
+  std::thread other([&] {
+    ended.WaitForNotification();
+    session.Stop();
+    EXPECT_TRUE(told);
+  });
+  session.Stop();
+  EXPECT_TRUE(told);
+  other.join();
 }
 
 class SessionInTheNextEngineTest : public SessionTest {
