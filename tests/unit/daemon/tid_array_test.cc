@@ -28,8 +28,8 @@ TEST(TidArray, HoldsEachTidAndNoOther) {
 }
 
 TEST(TidArray, PreparedTidsCostNoFault) {
-#ifdef LBRD_TSAN
-  GTEST_SKIP() << "ThreadSanitizer's own memory of each access faults";
+#if defined(LBRD_TSAN) || defined(LBRD_ASAN)
+  GTEST_SKIP() << "the sanitizers' own memory of each access faults";
 #endif
   TidArray<uint64_t> numbers;
   numbers.Prepare(10'000, 4'096);
