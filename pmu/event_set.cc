@@ -309,8 +309,12 @@ void EventSet::ReadCounts() {
   const EventCounts sampling = installer_->sampling_root()->Read();
   const EventCounts side_band = installer_->side_band_root()->Read();
   kernel_count_ = sampling.value;
-  time_enabled_ns_ = sampling.time_enabled_ns / std::max<size_t>(target_->events_per_clock(), 1);
   time_running_ns_ = sampling.time_running_ns;
+  // The kernel does not bring the time of a child's events up to date that never ran: of a thousand
+  // short children the sum is less than what all have.
+  time_enabled_ns_ =
+      std::max(sampling.time_enabled_ns / std::max<size_t>(target_->events_per_clock(), 1),
+               sampling.time_running_ns);
   if ((events_[kSamplingEvent].attr.read_format & PERF_FORMAT_LOST) != 0) {
     lost_is_exact_ = true;
     lost_samples_ = sampling.lost + lost_in_pmu_;
