@@ -73,8 +73,8 @@ void HistoryRecorder::Deliver(std::span<const Sample> samples) {
     if (!begun_ || ended_) return;
     for (const Sample& sample : samples) {
       Bucket& bucket = open_[BucketOf(sample, now_ns)];
-      ProfileTable::Key key(sample.stack, sample.thread, sample.event);
-      auto sum = bucket.sums.find(key);
+      auto sum = bucket.sums.find(
+          ProfileTable::KeyView(sample.stack.get(), sample.thread.get(), sample.event));
       if (sum == bucket.sums.end()) {
         const size_t bytes = EntryBytes(*sample.stack);
         if (bytes_ + bytes > kMaxBytes || sample.event >= events_.size()) {
@@ -82,7 +82,10 @@ void HistoryRecorder::Deliver(std::span<const Sample> samples) {
           continue;
         }
         bytes_ += bytes;
-        sum = bucket.sums.emplace(std::move(key), ProfileTable::Sum{}).first;
+        sum = bucket.sums
+                  .emplace(ProfileTable::Key(sample.stack, sample.thread, sample.event),
+                           ProfileTable::Sum{})
+                  .first;
         const auto [first, fresh] =
             bucket.processes.try_emplace(sample.thread->pid, sample.time_ns);
         first->second = std::min(first->second, sample.time_ns);

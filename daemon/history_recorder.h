@@ -63,7 +63,7 @@ class HistoryRecorder : public SampleSink {
 
  private:
   struct Bucket {
-    absl::flat_hash_map<ProfileTable::Key, ProfileTable::Sum> sums;
+    ProfileTable::Entries sums;
     absl::flat_hash_map<int32_t, uint64_t> processes;  // pid -> its first sample's time
   };
 
