@@ -44,9 +44,12 @@ struct SourceFlags {
 struct OutputFlags {
   std::vector<std::string> files;
   std::string format;
+  std::string event;
 
   // `endings`: what this command writes, by the files' endings; `formats`: --format's help.
   void AddTo(CLI::App& command, const std::string& endings, const std::string& formats);
+  // --show-event, for commands whose profile may have several.
+  void AddEventTo(CLI::App& command);
 };
 
 // A user by name or number. kInvalidArgument: there is none.
@@ -60,7 +63,7 @@ struct SamplingFlags {
   std::string cpus;
   std::string cgroup;
   std::string user;
-  std::string event;
+  std::vector<std::string> events;
   uint32_t frequency = 0;
   uint64_t count = 0;
   std::string stack;

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/flame_graph.h"
 #include "client/folded.h"
 #include "client/hot_functions.h"
@@ -22,11 +23,27 @@ namespace {
 
 constexpr char kFormats[] = "table, svg, pprof, folded, jsonl or session";
 
-absl::StatusOr<std::string> RenderTable(const ProfileIndex& index) {
+// The number of an event: of the named one, or of the one with the most samples.
+absl::StatusOr<uint32_t> EventToShow(const ProfileIndex& index, const std::string& name) {
+  uint32_t most = 0;
+  std::vector<std::string> names;
+  for (uint32_t event = 0; event < index.event_count(); ++event) {
+    names.push_back(index.EventName(event));
+    if (!name.empty() && names.back() == name) return event;
+    if (index.samples(event) > index.samples(most)) most = event;
+  }
+  if (name.empty()) return most;
+  return absl::NotFoundError(absl::StrCat("--show-event: there is no '", name,
+                                          "' in the profile, only ", absl::StrJoin(names, ", ")));
+}
+
+absl::StatusOr<std::string> RenderTable(const ProfileIndex& index, const std::string& name) {
   const size_t width = TerminalWidth();
   std::string text;
+  const absl::StatusOr<uint32_t> only = EventToShow(index, name);
+  if (!only.ok()) return only.status();
   for (uint32_t event = 0; event < index.event_count(); ++event) {
-    if (index.samples(event) == 0) continue;
+    if (index.samples(event) == 0 || (!name.empty() && event != *only)) continue;
     HotFunctionsOptions options;
     options.event = event;
     absl::StatusOr<HotFunctionList> list = HotFunctions(index, options);
@@ -49,13 +66,15 @@ absl::StatusOr<std::string> RenderSession(const v1::Session& session) {
   return text;
 }
 
-absl::StatusOr<std::string> Render(const v1::GetProfileResponse& profile, OutputFormat format) {
+absl::StatusOr<std::string> Render(const v1::GetProfileResponse& profile, const Output& output) {
   const absl::StatusOr<ProfileIndex> index =
       ProfileIndex::Build(profile.profile(), profile.session());
   if (!index.ok()) return index.status();
-  switch (format) {
+  const absl::StatusOr<uint32_t> event = EventToShow(*index, output.event);
+  if (!event.ok()) return event.status();
+  switch (output.format) {
     case OutputFormat::kTable:
-      return RenderTable(*index);
+      return RenderTable(*index, output.event);
     case OutputFormat::kFlameGraph: {
       FlameGraphOptions options;
       char host[256] = {};
@@ -63,16 +82,13 @@ absl::StatusOr<std::string> Render(const v1::GetProfileResponse& profile, Output
           gethostname(host, sizeof(host) - 1) == 0) {
         options.host = host;
       }
-      // The event with the most to show.
-      for (uint32_t event = 1; event < index->event_count(); ++event) {
-        if (index->samples(event) > index->samples(options.event)) options.event = event;
-      }
+      options.event = *event;
       return RenderFlameGraph(*index, options);
     }
     case OutputFormat::kPprof:
       return EncodePprof(*index);
     case OutputFormat::kFolded:
-      return RenderFolded(*index);
+      return RenderFolded(*index, *event);
     case OutputFormat::kSession:
       return RenderSession(profile.session());
     case OutputFormat::kJsonl:
@@ -107,7 +123,8 @@ absl::StatusOr<OutputFormat> FormatOfFile(const std::string& path) {
 }
 
 absl::StatusOr<std::vector<Output>> PlanOutputs(const std::vector<std::string>& paths,
-                                                const std::string& format) {
+                                                const std::string& format,
+                                                const std::string& event) {
   std::vector<Output> outputs;
   if (!format.empty() && paths.size() > 1) {
     return absl::InvalidArgumentError(
@@ -117,12 +134,12 @@ absl::StatusOr<std::vector<Output>> PlanOutputs(const std::vector<std::string>& 
     const absl::StatusOr<OutputFormat> parsed =
         format.empty() ? FormatOfFile(path) : ParseFormat(format);
     if (!parsed.ok()) return parsed.status();
-    outputs.push_back({path, *parsed});
+    outputs.push_back({path, *parsed, event});
   }
   if (paths.empty()) {
     const absl::StatusOr<OutputFormat> parsed = ParseFormat(format.empty() ? "table" : format);
     if (!parsed.ok()) return parsed.status();
-    outputs.push_back({"-", *parsed});
+    outputs.push_back({"-", *parsed, event});
   }
   if (std::count_if(outputs.begin(), outputs.end(), [](const Output& output) {
         return output.format == OutputFormat::kJsonl;
@@ -148,7 +165,7 @@ absl::Status CloseOutput(FILE* file, const std::string& path) {
 }
 
 absl::Status WriteProfile(const v1::GetProfileResponse& profile, const Output& output) {
-  const absl::StatusOr<std::string> text = Render(profile, output.format);
+  const absl::StatusOr<std::string> text = Render(profile, output);
   if (!text.ok()) return text.status();
   const absl::StatusOr<FILE*> file = OpenOutput(output.path);
   if (!file.ok()) return file.status();

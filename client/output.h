@@ -22,11 +22,14 @@ absl::StatusOr<OutputFormat> FormatOfFile(const std::string& path);
 struct Output {
   std::string path;
   OutputFormat format;
+  // By name; empty: tables show all, flame graphs and folded stacks the one with the most samples.
+  std::string event = {};
 };
 
-// --format and -o taken together. Nothing given: a table on standard output.
+// --format, -o and --show-event taken together. Nothing given: a table on standard output.
 absl::StatusOr<std::vector<Output>> PlanOutputs(const std::vector<std::string>& paths,
-                                                const std::string& format);
+                                                const std::string& format,
+                                                const std::string& event = {});
 
 // Writes a profile in a format other than kJsonl.
 absl::Status WriteProfile(const v1::GetProfileResponse& profile, const Output& output);

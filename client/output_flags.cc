@@ -13,4 +13,12 @@ void OutputFlags::AddTo(CLI::App& command, const std::string& endings, const std
   command.add_option("--format", format, formats);
 }
 
+void OutputFlags::AddEventTo(CLI::App& command) {
+  command
+      .add_option("--show-event", event,
+                  "of several events, show only this one (default: tables show all,\n"
+                  "svg and folded the one with the most samples)")
+      ->type_name("EVENT");
+}
+
 }  // namespace lbrd::client

@@ -129,7 +129,7 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
         "--uid USER, or -- COMMAND");
   }
   absl::StatusOr<std::vector<Output>> outputs =
-      PlanOutputs(flags.output.files, flags.output.format);
+      PlanOutputs(flags.output.files, flags.output.format, flags.output.event);
   if (!outputs.ok()) return outputs.status();
   if (flags.table && !flags.output.files.empty()) outputs->push_back({"-", OutputFormat::kTable});
 
@@ -196,6 +196,7 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
       "may be given again",
       "table, svg, pprof, folded, jsonl or session, whatever the file's ending;\n"
       "without -o on standard output (default: table)");
+  flags->output.AddEventTo(*command);
   flags->source.AddTo(*command);
   command->add_flag("--table", flags->table, "with -o: print the table as well");
   command->add_option("command", flags->command, "after --: a command to run and record");

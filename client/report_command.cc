@@ -49,7 +49,7 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet) {
 
 absl::Status Report(const Common& common, const ReportFlags& flags) {
   const absl::StatusOr<std::vector<Output>> outputs =
-      PlanOutputs(flags.output.files, flags.output.format);
+      PlanOutputs(flags.output.files, flags.output.format, flags.output.event);
   if (!outputs.ok()) return outputs.status();
   const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(flags.daemon);
   if (!daemon.ok()) return daemon.status();
@@ -92,6 +92,7 @@ void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
                       ".svg, .pb.gz, .folded, .jsonl, .json, .txt;\n"
                       "may be given again",
                       "table, svg, pprof, folded, jsonl or session; without -o on standard output");
+  flags->output.AddEventTo(*command);
   flags->source.AddTo(*command);
   command->add_option("--daemon", flags->daemon, "the lbrd to read it with (default: found)");
   command->footer(

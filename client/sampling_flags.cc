@@ -1,10 +1,12 @@
 #include <pwd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/commands.h"
 #include "client/enum_names.h"
@@ -49,6 +51,38 @@ absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
   return value * unit;
 }
 
+// "cycles", "cycles/freq=99/", "page-faults/period=1/"; the rate of those without one is the whole
+// command's.
+absl::StatusOr<v1::EventSpec> ParseEvent(absl::string_view text, uint32_t frequency,
+                                         uint64_t period) {
+  v1::EventSpec event;
+  const size_t slash = text.find('/');
+  const size_t equals = text.find('=');
+  if (slash == absl::string_view::npos || equals == absl::string_view::npos) {
+    event.set_event(std::string(text));
+    event.set_frequency_hz(frequency);
+    event.set_period(period);
+    return event;
+  }
+  // A breakpoint's length stands behind a slash as well: mem:0x7ffe1230/8/period=100/.
+  const size_t begin = text.rfind('/', equals);
+  const absl::string_view key = text.substr(begin + 1, equals - begin - 1);
+  absl::string_view value = text.substr(equals + 1);
+  event.set_event(std::string(text.substr(0, begin)));
+  const bool closed = absl::ConsumeSuffix(&value, "/");
+  uint32_t hz = 0;
+  uint64_t count = 0;
+  if (closed && key == "freq" && absl::SimpleAtoi(value, &hz) && hz != 0) {
+    event.set_frequency_hz(hz);
+  } else if (closed && key == "period" && absl::SimpleAtoi(value, &count) && count != 0) {
+    event.set_period(count);
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--event: '", text, "' should end in /freq=HZ/ or /period=EVENTS/"));
+  }
+  return event;
+}
+
 }  // namespace
 
 absl::StatusOr<uint32_t> ParseUser(const std::string& user) {
@@ -70,10 +104,17 @@ void SamplingFlags::AddTo(CLI::App& command) {
   command.add_option("--uid", user,
                      "a user's processes, by name or number (the machine is sampled,\n"
                      "and the daemon leaves out and counts what others do)");
-  command.add_option("-e,--event", event,
-                     "what to sample on, by libpfm4's name: cycles, cpu-clock, page-faults, …\n"
-                     "or who touches an address: mem:0x7ffe1230/8:rw\n"
-                     "(default: cycles, or cpu-clock where there is no PMU)");
+  command
+      .add_option("-e,--event", events,
+                  "what to sample on, by libpfm4's name: cycles, cpu-clock, page-faults, …\n"
+                  "or who touches an address: mem:0x7ffe1230/8:rw; several, at most 8:\n"
+                  "cycles,page-faults or cycles/freq=99/,page-faults/period=1/\n"
+                  "(default: cycles, or cpu-clock where there is no PMU)")
+      ->delimiter(',')
+      ->expected(1)  // `-e EVENT -- PROGRAM` ends the options
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("EVENT");
   command.add_option("-F,--frequency", frequency, "samples per second (default: 999)");
   command.add_option("-c,--count", count, "or: one sample every COUNT events");
   command.add_option("--stack", stack,
@@ -115,9 +156,18 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
     if (!uid.ok()) return uid.status();
     spec.mutable_target()->mutable_user()->set_uid(*uid);
   }
-  spec.set_event(event);
-  spec.set_frequency_hz(frequency);
-  spec.set_period(count);
+  for (size_t i = 0; i < std::max<size_t>(1, events.size()); ++i) {
+    const absl::StatusOr<v1::EventSpec> event =
+        ParseEvent(events.empty() ? "" : events[i], frequency, count);
+    if (!event.ok()) return event.status();
+    if (i != 0) {
+      *spec.add_more_events() = *event;
+      continue;
+    }
+    spec.set_event(event->event());
+    spec.set_frequency_hz(event->frequency_hz());
+    spec.set_period(event->period());
+  }
   if (frequency != 0 && count != 0) {
     return absl::InvalidArgumentError("-F and -c exclude each other");
   }

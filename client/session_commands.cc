@@ -68,6 +68,13 @@ std::string FlowText(const v1::Session& session) {
                       ")");
 }
 
+// "cycles"; "cycles +1": and one more.
+std::string EventsText(const v1::Session& session) {
+  if (session.events_size() == 0) return "";
+  const std::string& first = session.events(0).name();
+  return session.events_size() == 1 ? first : absl::StrCat(first, " +", session.events_size() - 1);
+}
+
 struct StartFlags {
   std::string name;
   bool bound = false;
@@ -92,13 +99,14 @@ absl::Status Start(const Common& common, const StartFlags& flags) {
     return absl::UnavailableError(absl::StrCat(session->name(), " has failed: ", session->error()));
   }
   if (common.quiet || session->events_size() == 0) return absl::OkStatus();
-  const v1::SessionEvent& event = session->events(0);
-  std::printf("%s: sampling %s on %s; user stacks from %s\n", session->name().c_str(),
-              event.name().c_str(), TargetText(session->spec().target()).c_str(),
-              std::string(StackModeName(event.stack_mode())).c_str());
-  for (const v1::Refusal& refusal : event.refusals()) {
-    std::printf("  not from %s: %s\n", std::string(StackModeName(refusal.mode())).c_str(),
-                refusal.why().c_str());
+  for (const v1::SessionEvent& event : session->events()) {
+    std::printf("%s: sampling %s on %s; user stacks from %s\n", session->name().c_str(),
+                event.name().c_str(), TargetText(session->spec().target()).c_str(),
+                std::string(StackModeName(event.stack_mode())).c_str());
+    for (const v1::Refusal& refusal : event.refusals()) {
+      std::printf("  not from %s: %s\n", std::string(StackModeName(refusal.mode())).c_str(),
+                  refusal.why().c_str());
+    }
   }
   if (const std::string text = FlowText(*session); !text.empty()) {
     std::printf("  %s\n", text.c_str());
@@ -123,8 +131,7 @@ absl::Status List(const Common& common) {
   for (const v1::Session& session : *sessions) {
     std::printf("%-20s %-8s %-12s %-12s %-9s %12s %s\n", session.name().c_str(),
                 std::string(StateName(session.state())).c_str(),
-                TargetText(session.spec().target()).c_str(),
-                session.events_size() == 0 ? "" : session.events(0).name().c_str(),
+                TargetText(session.spec().target()).c_str(), EventsText(session).c_str(),
                 FormatDuration(session.running_time()).c_str(),
                 FormatCount(session.stats().samples_seen()).c_str(),
                 UserName(session.owner_uid()).c_str());
@@ -140,7 +147,7 @@ struct StopFlags {
 
 absl::Status Stop(const Common& common, const StopFlags& flags) {
   const absl::StatusOr<std::vector<Output>> outputs =
-      PlanOutputs(flags.output.files, flags.output.format);
+      PlanOutputs(flags.output.files, flags.output.format, flags.output.event);
   if (!outputs.ok()) return outputs.status();
   for (const Output& output : *outputs) {
     if (output.format == OutputFormat::kJsonl) {
@@ -247,6 +254,7 @@ void AddSessionCommands(CLI::App& app, const Common& common, Action* action) {
                      ".svg, .pb.gz, .folded, .json, .txt;\n"
                      "may be given again",
                      "table, svg, pprof, folded or session");
+  stop->output.AddEventTo(*stop_command);
   stop->source.AddTo(*stop_command);
   stop_command->callback(
       [stop, &common, action] { *action = [stop, &common] { return Stop(common, *stop); }; });

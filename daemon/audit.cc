@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/log.h"
+#include "daemon/session_events.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -19,6 +20,20 @@ std::string Quoted(absl::string_view text) {
 std::string RateText(const v1::SessionSpec& spec) {
   if (spec.period() != 0) return absl::StrCat("period ", spec.period());
   return spec.frequency_hz() == 0 ? "default" : absl::StrCat(spec.frequency_hz(), " Hz");
+}
+
+// " event=… rate=…", once for each.
+std::string EventsText(const v1::SessionSpec& spec) {
+  std::string text;
+  // What has more is refused, and not worth a longer line.
+  if (!CheckEvents(spec).ok()) {
+    return absl::StrCat(" events=", spec.more_events_size() + 1);
+  }
+  for (const v1::SessionSpec& one : SpecPerEvent(spec)) {
+    absl::StrAppend(&text, " event=", Quoted(one.event().empty() ? "default" : one.event()),
+                    " rate=", Quoted(RateText(one)));
+  }
+  return text;
 }
 
 }  // namespace
@@ -82,9 +97,7 @@ void Audit::Start(const Identity& who, absl::string_view session, const v1::Sess
                   const absl::Status& result) {
   Line(who,
        absl::StrCat("action=start session=", Quoted(session),
-                    " target=", Quoted(TargetText(spec.target())),
-                    " event=", Quoted(spec.event().empty() ? "default" : spec.event()),
-                    " rate=", Quoted(RateText(spec))),
+                    " target=", Quoted(TargetText(spec.target())), EventsText(spec)),
        result);
 }
 

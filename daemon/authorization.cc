@@ -5,7 +5,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/session_events.h"
 #include "pmu/event_name.h"
+#include "pmu/event_request.h"
 #include "pmu/event_set.h"
 
 namespace lbrd::daemon {
@@ -72,17 +74,20 @@ absl::Status CheckEvent(const v1::SessionSpec& spec) {
 absl::Status CheckQuotas(const v1::SessionSpec& spec, const UserLimits& limits) {
   const bool machine = spec.target().has_user();
   const uint32_t frequency = machine ? limits.machine_frequency_hz : limits.frequency_hz;
-  if (spec.frequency_hz() > frequency) {
-    return OverQuota(
-        rule::kQuotaRate,
-        absl::StrCat("frequency_hz: ", spec.frequency_hz(), " is more than the ", frequency,
-                     " that you may have of ", machine ? "all your processes" : "a process"));
+  const absl::StatusOr<pmu::EventCode> code = pmu::FindEvent(spec.event());
+  uint32_t asked = spec.frequency_hz();
+  if (asked == 0 && spec.period() == 0 && !(code.ok() && code->breakpoint())) {
+    asked = pmu::kDefaultFrequencyHz;
+  }
+  if (asked > frequency) {
+    return OverQuota(rule::kQuotaRate, absl::StrCat("frequency_hz: ", asked, " is more than the ",
+                                                    frequency, " that you may have of ",
+                                                    machine ? "all your processes" : "a process"));
   }
   if (spec.period() != 0 && machine) {
     return OverQuota(rule::kQuotaRate,
                      "period: of all your processes, events are sampled by frequency_hz (-F) only");
   }
-  const absl::StatusOr<pmu::EventCode> code = pmu::FindEvent(spec.event());
   const bool rare =
       code.ok() && (code->breakpoint() || (code->type == PERF_TYPE_SOFTWARE && !code->clock()));
   if (spec.period() != 0 && spec.period() < limits.period && !rare) {
@@ -101,6 +106,16 @@ absl::Status CheckQuotas(const v1::SessionSpec& spec, const UserLimits& limits) 
                      limits.stack_copy_bytes, " that you may have"));
   }
   return absl::OkStatus();
+}
+
+// What each of so many events may have.
+UserLimits ShareOf(UserLimits limits, uint32_t events) {
+  limits.frequency_hz = std::max(1u, limits.frequency_hz / events);
+  limits.machine_frequency_hz = std::max(1u, limits.machine_frequency_hz / events);
+  limits.period *= events;
+  // Rings are powers of two of pages.
+  limits.ring_bytes /= std::bit_ceil(events);
+  return limits;
 }
 
 }  // namespace
@@ -142,11 +157,19 @@ UserLimits UserLimits::ForCpus(uint32_t cpus) {
 absl::StatusOr<SessionPermit> AuthorizeSession(const Identity& who, v1::SessionSpec spec,
                                                const UserLimits& limits) {
   SessionPermit permit;
+  // Of any request, so that none makes more of it than a session may have.
+  if (absl::Status events = CheckEvents(spec); !events.ok()) return events;
   if (!who.admin()) {
     if (absl::Status target = CheckTarget(who, spec.target()); !target.ok()) return target;
-    if (absl::Status event = CheckEvent(spec); !event.ok()) return event;
-    if (absl::Status quotas = CheckQuotas(spec, limits); !quotas.ok()) return quotas;
-    if (spec.ring_bytes() == 0) spec.set_ring_bytes(limits.ring_bytes);
+    // What a user may have is for all events of a session together.
+    const UserLimits of_event = ShareOf(limits, static_cast<uint32_t>(spec.more_events_size()) + 1);
+    for (const v1::SessionSpec& one : SpecPerEvent(spec)) {
+      if (absl::Status event = CheckEvent(one); !event.ok()) return event;
+      if (absl::Status quotas = CheckQuotas(one, of_event); !quotas.ok()) {
+        return OfEvent(spec, one, quotas);
+      }
+    }
+    if (spec.ring_bytes() == 0) spec.set_ring_bytes(of_event.ring_bytes);
     if (!spec.user_only()) {
       spec.set_user_only(true);
       permit.notes.push_back(

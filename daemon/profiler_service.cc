@@ -14,9 +14,11 @@
 #include "daemon/cpu_time.h"
 #include "daemon/history.h"
 #include "daemon/history_service.h"
+#include "daemon/joined_feed.h"
 #include "daemon/private_feed.h"
 #include "daemon/process_owner.h"
 #include "daemon/proto_encoder.h"
+#include "daemon/session_events.h"
 #include "daemon/unwind_totals.h"
 
 namespace lbrd::daemon {
@@ -188,7 +190,19 @@ void ProfilerService::Describe(const Identity& who, const Session& session, v1::
 }
 
 absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
-    const Identity& who, const std::string& name, const SessionPermit& permit) {
+    const Identity& who, const std::string& name, const v1::SessionSpec& spec) {
+  std::vector<std::unique_ptr<SessionFeed>> feeds;
+  for (const v1::SessionSpec& one : SpecPerEvent(spec)) {
+    absl::StatusOr<std::unique_ptr<SessionFeed>> feed = OpenEventFeed(who, name, one);
+    if (!feed.ok()) return OfEvent(spec, one, feed.status());
+    feeds.push_back(*std::move(feed));
+  }
+  if (feeds.size() == 1) return std::move(feeds.front());
+  return std::make_unique<JoinedFeed>(std::move(feeds));
+}
+
+absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenEventFeed(
+    const Identity& who, const std::string& name, const v1::SessionSpec& spec) {
   pmu::OwnershipOf ownership_of;
   std::optional<Viewer> viewer;
   if (!who.admin()) {
@@ -203,14 +217,14 @@ absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
                      "later");
   };
   if (!replay_) {
-    absl::StatusOr<std::unique_ptr<SessionFeed>> share = flows_.Join(name, permit.spec, viewer);
+    absl::StatusOr<std::unique_ptr<SessionFeed>> share = flows_.Join(name, spec, viewer);
     if (!share.ok()) return refusal(share.status());
     if (*share != nullptr) return share;
   }
   absl::StatusOr<SessionSource> source =
-      OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
+      OpenSessionSource(kernel_, admission_, name, spec, &tasks_, ownership_of);
   if (absl::IsResourceExhausted(source.status()) && flows_.CloseIdle()) {
-    source = OpenSessionSource(kernel_, admission_, name, permit.spec, &tasks_, ownership_of);
+    source = OpenSessionSource(kernel_, admission_, name, spec, &tasks_, ownership_of);
   }
   if (!source.ok()) return refusal(source.status());
   if (!who.admin() && !TimeSharingNotes(source->grants).empty()) {
@@ -221,7 +235,7 @@ absl::StatusOr<std::unique_ptr<SessionFeed>> ProfilerService::OpenFeed(
     source->notes.push_back(absl::StrCat("takes turns on the hardware with other sessions (rule ",
                                          rule::kOthersHidden, ")"));
   }
-  return std::make_unique<PrivateFeed>(*std::move(source), permit.spec, &binaries_);
+  return std::make_unique<PrivateFeed>(*std::move(source), spec, &binaries_);
 }
 
 absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(
@@ -235,7 +249,7 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(
     return AuthorizeTarget(permit.own_process, target.OwnershipBy(who.uid));
   };
   if (absl::Status owned = check_target(); !owned.ok()) return owned;
-  absl::StatusOr<std::unique_ptr<SessionFeed>> feed = OpenFeed(who, name, permit);
+  absl::StatusOr<std::unique_ptr<SessionFeed>> feed = OpenFeed(who, name, permit.spec);
   if (absl::Status owned = check_target(); !owned.ok()) return owned;
   if (!feed.ok()) return feed.status();
   std::shared_ptr<HistoryRecorder> recorder;

@@ -96,7 +96,11 @@ class ProfilerService final : public v1::Profiler::Service {
   // have events of their own, so that the owners of what is sampled are looked at as it is sampled.
   absl::StatusOr<std::unique_ptr<SessionFeed>> OpenFeed(const Identity& who,
                                                         const std::string& name,
-                                                        const SessionPermit& permit);
+                                                        const v1::SessionSpec& spec);
+  // The same of a spec with one event.
+  absl::StatusOr<std::unique_ptr<SessionFeed>> OpenEventFeed(const Identity& who,
+                                                             const std::string& name,
+                                                             const v1::SessionSpec& spec);
   absl::StatusOr<std::shared_ptr<Session>> Create(const Identity& who,
                                                   const v1::CreateSessionRequest& request);
   // `entry`: where it is kept for the next engine; nullptr: nowhere. `earlier`: what it goes on

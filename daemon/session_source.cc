@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/recording_files.h"
 #include "daemon/session_admission.h"
+#include "daemon/session_events.h"
 #include "pmu/breakpoint_name.h"
 #include "pmu/cpu_list.h"
 #include "pmu/event_set.h"
@@ -339,7 +340,8 @@ static absl::Status CheckFilter(const v1::SessionSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
+// Of one event.
+static absl::StatusOr<v1::SessionSpec> CheckEventSpec(v1::SessionSpec spec, bool replay) {
   switch (spec.target().kind_case()) {
     case v1::Target::kAllCpus:
       break;
@@ -427,6 +429,18 @@ absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
                               spec.duration().nanos() > 999'999'999)) {
     return absl::InvalidArgumentError("duration: must not be negative");
   }
+  return spec;
+}
+
+absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay) {
+  if (absl::Status events = CheckEvents(spec); !events.ok()) return events;
+  std::vector<v1::SessionSpec> per_event = SpecPerEvent(spec);
+  for (v1::SessionSpec& one : per_event) {
+    absl::StatusOr<v1::SessionSpec> checked = CheckEventSpec(one, replay);
+    if (!checked.ok()) return OfEvent(spec, one, checked.status());
+    one = *std::move(checked);
+  }
+  SetEvents(per_event, &spec);
   return spec;
 }
 

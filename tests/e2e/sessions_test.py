@@ -1,5 +1,6 @@
 """Sessions that live in the daemon: start, list, stream, stop; several at once; a clean end."""
 
+import collections
 import json
 import pathlib
 import re
@@ -32,6 +33,49 @@ class Sessions(unittest.TestCase):
             self.assertEqual(stopped.returncode, 0, stopped.stderr)
             self.assertIn("FUNCTION", stopped.stdout)
             self.assertIn("no sessions", daemon.lbrctl("list").stdout)
+
+    def test_several_events(self):
+        """Each with its own rate, in one session, told apart in every view."""
+        with Daemon(history=True) as daemon:
+            events = "cpu-clock,task-clock/freq=99/,page-faults/period=1/"
+            for target in (("-a", "-d", "3s"), ()):  # a share in flows; a command's own events
+                with self.subTest(target=target), Demo("--children", "off"):
+                    command = () if target else ("--", "python3", "-c", "for _ in range(300): "
+                                                 "bytearray(1 << 22); sum(range(100000))")
+                    samples, session = daemon.record("-e", events, "-F", "499", "--retain", *target,
+                                                     *command)
+                    by_event = collections.Counter(s["event"] for s in samples)
+                    self.assertEqual(set(by_event), {"cpu-clock", "task-clock", "page-faults"})
+                    self.assertGreater(by_event["cpu-clock"], by_event["task-clock"])
+                    self.assertEqual({s["weight"] for s in samples if s["event"] == "page-faults"},
+                                     {1})
+                    self.assertEqual([e["name"] for e in session["events"]],
+                                     ["cpu-clock", "task-clock", "page-faults"])
+                    self.assertEqual([(e["frequency_hz"], int(e["period"])) for e in
+                                      session["events"]], [(499, 0), (99, 0), (0, 1)])
+                    # Every page fault was a sample; a flow is counted from a moment later on.
+                    self.assertGreater(int(session["events"][2]["count"]),
+                                       0.9 * by_event["page-faults"])
+                    self.assertEqual(session.stat("samples_delivered"), len(samples))
+            query = daemon.lbrctl("query", "--since", "1h", "-e", "page-faults", "--format", "jsonl")
+            self.assertEqual(query.returncode, 0, query.stderr)
+            self.assertIn("page-faults", query.stdout)
+            self.assertNotIn("task-clock", query.stdout)
+            started = daemon.lbrctl("start", "two", "-a", "-e", "cpu-clock", "-e", "page-faults")
+            self.assertEqual(started.returncode, 0, started.stderr)
+            self.assertIn("sampling page-faults on all CPUs", started.stdout)
+            self.assertRegex(daemon.lbrctl("list").stdout, r"all CPUs +cpu-clock \+1 ")
+            time.sleep(1)
+            stopped = daemon.lbrctl("stop", "two", "--show-event", "page-faults", "--format", "folded")
+            self.assertEqual(stopped.returncode, 0, stopped.stderr)
+            self.assertGreater(len(stopped.stdout.splitlines()), 1)
+            for wrong, why in (("cpu-clock,cpu-clock", "is asked for twice"),
+                               ("cpu-clock/freq=fast/", "/freq=HZ/ or /period=EVENTS/"),
+                               ("cpu-clock,nonsense", "nonsense: "),
+                               (",".join(f"e{i}" for i in range(9)), "at most 8 events")):
+                refused = daemon.lbrctl("start", "x", "-a", "-e", wrong)
+                self.assertNotEqual(refused.returncode, 0)
+                self.assertIn(why, refused.stderr)
 
     def test_stream(self):
         with Daemon() as daemon, Demo():

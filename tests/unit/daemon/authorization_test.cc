@@ -30,6 +30,12 @@ TEST(IdentityTest, AdminsAreRootTheDaemonsUserAndTheGroup) {
   EXPECT_FALSE(IdentityOf({}, {}).admin());
 }
 
+void AddEvent(const char* name, uint32_t frequency_hz, v1::SessionSpec* spec) {
+  v1::EventSpec* event = spec->add_more_events();
+  event->set_event(name);
+  event->set_frequency_hz(frequency_hz);
+}
+
 struct Case {
   const char* what;
   std::function<void(v1::SessionSpec*)> change;
@@ -104,6 +110,40 @@ const std::vector<Case>& Cases() {
        rule::kQuotaRate},
       {"a large ring", [](Spec* s) { s->set_ring_bytes((8 << 20) + 1); }, rule::kQuotaRing},
       {"large copies", [](Spec* s) { s->set_stack_copy_bytes(32776); }, rule::kQuotaStackCopy},
+      {"two events at half the highest rate",
+       [](Spec* s) {
+         s->set_event("cpu-clock");
+         s->set_frequency_hz(5000);
+         AddEvent("cycles", 5000, s);
+       },
+       nullptr},
+      {"two events, one at the highest rate",
+       [](Spec* s) {
+         s->set_event("cpu-clock");
+         s->set_frequency_hz(99);
+         AddEvent("cycles", 10'000, s);
+       },
+       rule::kQuotaRate},
+      {"two events of everything at the default rate",
+       [](Spec* s) {
+         s->mutable_target()->mutable_user()->set_uid(kUid);
+         s->set_event("cpu-clock");
+         AddEvent("cycles", 0, s);
+       },
+       rule::kQuotaRate},
+      {"a kernel's address beside another event",
+       [](Spec* s) {
+         s->set_event("cpu-clock");
+         AddEvent("mem:0xffffffff81000000/8:rw", 0, s);
+       },
+       rule::kOwnBreakpoints},
+      {"two large rings",
+       [](Spec* s) {
+         s->set_event("cpu-clock");
+         s->set_ring_bytes(8 << 20);
+         AddEvent("cycles", 99, s);
+       },
+       rule::kQuotaRing},
       {"no such event", [](Spec* s) { s->set_event("nonsense"); }, nullptr},  // CheckSpec's word
   };
   return *cases;

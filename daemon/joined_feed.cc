@@ -1,0 +1,171 @@
+#include "daemon/joined_feed.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace lbrd::daemon {
+namespace {
+
+template <typename T>
+void Append(std::vector<T> from, size_t most, std::vector<T>* to) {
+  const size_t room = most - std::min(most, to->size());
+  std::move(from.begin(), from.begin() + static_cast<ptrdiff_t>(std::min(room, from.size())),
+            std::back_inserter(*to));
+}
+
+void Add(pmu::SourceStats from, pmu::SourceStats* to) {
+  to->samples += from.samples;
+  to->other_records += from.other_records;
+  to->lost_samples += from.lost_samples;
+  to->lost_other += from.lost_other;
+  to->late_records += from.late_records;
+  to->undecodable += from.undecodable;
+  to->throttled += from.throttled;
+  to->time_enabled_ns += from.time_enabled_ns;
+  to->time_running_ns += from.time_running_ns;
+  to->duplicates += from.duplicates;
+  to->other_users += from.other_users;
+  to->gap_count += from.gap_count;
+  to->gap_ns += from.gap_ns;
+  Append(std::move(from.gaps), pmu::kMaxGaps, &to->gaps);
+}
+
+}  // namespace
+
+void JoinedFeed::Outlet::Deliver(std::span<const Sample> samples) {
+  std::vector<Sample> numbered(samples.begin(), samples.end());
+  for (Sample& sample : numbered) sample.event = event_;
+  sink_->Deliver(numbered);
+}
+
+JoinedFeed::JoinedFeed(std::vector<std::unique_ptr<SessionFeed>> feeds)
+    : feeds_(std::move(feeds)) {}
+
+JoinedFeed::~JoinedFeed() { feeds_.clear(); }
+
+absl::Status JoinedFeed::Begin(absl::Duration duration, SampleSink* sink,
+                               std::function<void(const absl::Status&)> done) {
+  {
+    absl::MutexLock lock(&mutex_);
+    // All of them: none that is through early is to be taken for the last.
+    running_ = feeds_.size();
+    done_ = std::move(done);
+  }
+  absl::Status begun;
+  size_t begun_count = 0;
+  for (; begun_count < feeds_.size(); ++begun_count) {
+    outlets_.push_back(std::make_unique<Outlet>(static_cast<uint32_t>(begun_count), sink));
+    begun = feeds_[begun_count]->Begin(duration, outlets_.back().get(),
+                                       [this](const absl::Status& status) { Ended(status); });
+    if (!begun.ok()) break;
+  }
+  if (begun.ok()) return begun;
+  {
+    absl::MutexLock lock(&mutex_);
+    done_ = nullptr;
+    running_ -= feeds_.size() - begun_count;
+  }
+  RequestStop();
+  absl::MutexLock lock(&mutex_);
+  const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_ == 0; };
+  mutex_.Await(absl::Condition(&over));
+  return begun;
+}
+
+void JoinedFeed::Ended(const absl::Status& status) {
+  bool stop_others = false;
+  std::function<void(const absl::Status&)> done;
+  absl::Status first;
+  {
+    absl::MutexLock lock(&mutex_);
+    stop_others = status_.ok() && !status.ok() && running_ > 1;
+    status_.Update(status);
+    // Nobody frees this before the last has ended.
+    if (!stop_others && --running_ == 0) {
+      done = std::move(done_);
+      first = status_;
+    }
+  }
+  if (stop_others) {
+    RequestStop();
+    absl::MutexLock lock(&mutex_);
+    if (--running_ == 0) {
+      done = std::move(done_);
+      first = status_;
+    }
+  }
+  if (done) done(first);
+}
+
+void JoinedFeed::RequestStop() {
+  for (const auto& feed : feeds_) feed->RequestStop();
+}
+
+bool JoinedFeed::shares_events() const {
+  return std::any_of(feeds_.begin(), feeds_.end(),
+                     [](const auto& feed) { return feed->shares_events(); });
+}
+
+FeedStats JoinedFeed::stats() const {
+  FeedStats out;
+  for (const auto& feed : feeds_) {
+    FeedStats stats = feed->stats();
+    Add(std::move(stats.source), &out.source);
+    out.dropped_queue_full += stats.dropped_queue_full;
+    out.undecodable_samples += stats.undecodable_samples;
+    out.side_band_dropped += stats.side_band_dropped;
+    out.flow_samples += stats.flow_samples;
+    out.thinned += stats.thinned;
+    out.other_cpu += stats.other_cpu;
+    out.other_thread += stats.other_thread;
+    out.other_process += stats.other_process;
+    out.other_comm += stats.other_comm;
+    for (size_t i = 0; i < out.lbr_windows.size(); ++i) out.lbr_windows[i] += stats.lbr_windows[i];
+  }
+  return out;
+}
+
+std::vector<Progress> JoinedFeed::progress() const {
+  std::vector<Progress> all;
+  for (const auto& feed : feeds_) {
+    std::vector<Progress> some = feed->progress();
+    std::move(some.begin(), some.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+void JoinedFeed::Describe(v1::Session* out) const {
+  std::vector<std::string> notes;
+  for (const auto& feed : feeds_) {
+    v1::Session one;
+    feed->Describe(&one);
+    const std::string name = one.events_size() == 0 ? "" : one.events(0).name();
+    for (v1::SessionEvent& event : *one.mutable_events()) {
+      event.set_count(feed->stats().source.kernel_count);
+      *out->add_events() = std::move(event);
+    }
+    for (std::string& note : *one.mutable_notes()) {
+      if (std::find(notes.begin(), notes.end(), note) == notes.end()) {
+        notes.push_back(std::move(note));
+      }
+    }
+    if (one.has_flow() && out->has_flow()) {
+      notes.push_back(absl::StrCat(name, " has a share in ", one.flow().name()));
+    } else if (one.has_flow()) {
+      *out->mutable_flow() = std::move(*one.mutable_flow());
+    }
+    out->set_cpus(std::max(out->cpus(), one.cpus()));
+  }
+  for (std::string& note : notes) out->add_notes(std::move(note));
+}
+
+absl::Status JoinedFeed::Lend(
+    int32_t cpu, const std::function<absl::Status(const pmu::LentEvent&)>& take) const {
+  return feeds_.front()->Lend(cpu, take);
+}
+
+}  // namespace lbrd::daemon
