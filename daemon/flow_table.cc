@@ -139,10 +139,12 @@ absl::StatusOr<FlowKind> FlowTable::Resolve(FlowKind kind, const v1::SessionSpec
     if (!chosen.ok()) return chosen.status();
     known = resolved_.emplace(asked, std::pair(chosen->code.name, ProtoMode(chosen->source))).first;
   }
+  // Beside the LBR there is a copy only for who asked for both.
+  const bool asked_for_lbr = kind.stack_mode == v1::STACK_MODE_LBR;
   std::tie(kind.event, kind.stack_mode) = known->second;
-  if (kind.stack_mode != v1::STACK_MODE_DWARF && kind.stack_mode != v1::STACK_MODE_LBR) {
-    kind.stack_copy_bytes = 0;
-  }
+  const bool copies = kind.stack_mode == v1::STACK_MODE_DWARF ||
+                      (kind.stack_mode == v1::STACK_MODE_LBR && asked_for_lbr);
+  if (!copies) kind.stack_copy_bytes = 0;
   return kind;
 }
 

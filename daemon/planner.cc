@@ -18,8 +18,9 @@ bool Covers(const CpuSet& all, const CpuSet& some) {
 }
 
 FlowKind KindOf(const v1::SessionSpec& spec) {
-  const bool may_copy =
-      spec.stack_mode() == v1::STACK_MODE_UNSPECIFIED || spec.stack_mode() == v1::STACK_MODE_DWARF;
+  const bool may_copy = spec.stack_mode() == v1::STACK_MODE_UNSPECIFIED ||
+                        spec.stack_mode() == v1::STACK_MODE_DWARF ||
+                        spec.stack_mode() == v1::STACK_MODE_LBR;
   return {.event = spec.event(),
           .stack_mode = spec.stack_mode(),
           .stack_copy_bytes = may_copy ? spec.stack_copy_bytes() : 0,

@@ -69,6 +69,10 @@ TEST(PlannerTest, AKindIsEverythingThatTheKernelEventHasButItsRate) {
   const FlowKind pointers = KindOf(other);
   other.set_stack_copy_bytes(1024);
   EXPECT_EQ(KindOf(other), pointers) << "where no stack is copied its size does not matter";
+  other.set_stack_mode(v1::STACK_MODE_LBR);
+  const FlowKind lbr_and_copy = KindOf(other);
+  other.set_stack_copy_bytes(0);
+  EXPECT_NE(KindOf(other), lbr_and_copy) << "beside the LBR a copy is there or not";
 }
 
 TEST(PlannerTest, AProcessSharesOnlyWhereTheMachineIsWatched) {

@@ -1,16 +1,22 @@
 # A program 60 calls deep through distinct functions, twice what the LBR holds: by stitching alone, with
 # a copy of the stack beside it, and by stock perf; judged by check_deep.py.
 
-deep() { deep_chain "$((seconds + 4))" 40000 & }
+# About a sample a level.
+period=2000003
+# Begun under the session, which samples a moment after it is said to run: a thread that runs already
+# starts with an empty LBR.
+deep() {
+  sleep 2
+  deep_chain "$seconds" 160000 &
+}
 
 deep_by_lbrd() { # NAME OPTION...
   name=$1
   shift
-  ctl record -a -c 500009 --stack lbr "$@" -d "${seconds}s" \
+  ctl record -a -c $period --stack lbr "$@" -d "${seconds}s" \
     --format jsonl -o "$name.jsonl" >"$name.txt" 2>&1 &
   record=$!
   wait_for "a running session" 30 running
-  # Begun under the session: a thread that runs already starts with an empty LBR.
   deep
   wait $record
   echo "exit code $?" >>"$name.txt"
@@ -32,7 +38,7 @@ guest_deep() {
   fi
   [ $with_perf = yes ] || return 0
   say "recording it with stock perf"
-  perf record -q -a -c 500009 -e cycles --call-graph lbr -o deep.data -- \
+  perf record -q -a -c $period -e cycles --call-graph lbr -o deep.data -- \
     sh -c "touch /tmp/perf-records-deep; sleep $seconds" >deep-perf.log 2>&1 &
   record=$!
   wait_for "stock perf's recording" 60 test -e /tmp/perf-records-deep
