@@ -24,17 +24,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from lbrd_fixture import LBRCTL, require_root, skip
-from mixed_load import MixedLoad
-
-def record(seconds, folder):
-    data = folder / "perf.data"
-    with MixedLoad(folder):
-        done = subprocess.run(["perf", "record", "-q", "-a", "-F", "999", "--call-graph", "dwarf,16384",
-                               "-m", "32M", "-o", str(data), "--", "sleep", str(seconds)],
-                              capture_output=True, text=True)
-    if done.returncode != 0 or not data.exists():
-        skip("perf cannot record here: " + done.stderr.strip())
-    return data
+from perf_recording import record
 
 
 def run_once(command):
@@ -68,7 +58,7 @@ def main():
             data = pathlib.Path(flags.input)
         else:
             require_root()
-            data = record(flags.seconds, folder)
+            data = record(folder, flags.seconds, "-F", 999, "--call-graph", "dwarf,16384")
             if flags.keep:
                 shutil.copyfile(data, flags.keep)
         compare(data, flags.rounds)

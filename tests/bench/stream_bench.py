@@ -22,20 +22,9 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from lbrd_fixture import BUILD, LBRD, require_root, skip
-from mixed_load import MixedLoad
+from perf_recording import record
 
 CLIENT = BUILD / "tests/bench/stream_client"
-
-
-def record(seconds, frequency, folder):
-    data = folder / "perf.data"
-    with MixedLoad(folder):
-        done = subprocess.run(["perf", "record", "-q", "-a", "-F", str(frequency), "--call-graph", "fp",
-                               "-m", "32M", "-o", str(data), "--", "sleep", str(seconds)],
-                              capture_output=True, text=True)
-    if done.returncode != 0 or not data.exists():
-        skip("perf cannot record here: " + done.stderr.strip())
-    return data
 
 
 def stream(data):
@@ -66,7 +55,7 @@ def main():
             data = pathlib.Path(flags.input)
         else:
             require_root()
-            data = record(flags.seconds, flags.frequency, folder)
+            data = record(folder, flags.seconds, "-F", flags.frequency, "--call-graph", "fp")
         runs = [stream(data) for _ in range(flags.rounds)]
     finally:
         shutil.rmtree(folder)
