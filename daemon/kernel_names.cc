@@ -5,7 +5,10 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/hash/hash.h"
 #include "absl/strings/escaping.h"
+#include "absl/synchronization/mutex.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -13,14 +16,39 @@ namespace {
 // Some 200,000 lines of 50 bytes; modules and BPF programs add to it.
 constexpr uint64_t kMaxKallsymsBytes = uint64_t{256} << 20;
 
+// What the latest text came to, for as long as somebody has it.
+class LatestNames {
+ public:
+  // Null: it was another text, or nobody has them any more.
+  std::shared_ptr<const unwind::KernelSymbols> Of(size_t hash) {
+    absl::MutexLock lock(&mutex_);
+    return hash == hash_ ? symbols_.lock() : nullptr;
+  }
+  void Set(size_t hash, const std::shared_ptr<const unwind::KernelSymbols>& symbols) {
+    absl::MutexLock lock(&mutex_);
+    hash_ = hash;
+    symbols_ = symbols;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  size_t hash_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::weak_ptr<const unwind::KernelSymbols> symbols_ ABSL_GUARDED_BY(mutex_);
+};
+
 }  // namespace
 
 KernelNames ReadKernelNames(pmu::Kernel& kernel) {
   const absl::StatusOr<std::string> text = kernel.ReadFile("/proc/kallsyms", kMaxKallsymsBytes);
   if (!text.ok()) return {nullptr, std::string(text.status().message())};
-  absl::StatusOr<unwind::KernelSymbols> symbols = unwind::KernelSymbols::Parse(*text);
-  if (!symbols.ok()) return {nullptr, std::string(symbols.status().message())};
-  return {std::make_shared<unwind::KernelSymbols>(*std::move(symbols)), ""};
+  static auto* const latest = new LatestNames;
+  const size_t hash = absl::HashOf(absl::string_view(*text));
+  if (auto symbols = latest->Of(hash); symbols != nullptr) return {std::move(symbols), ""};
+  absl::StatusOr<unwind::KernelSymbols> parsed = unwind::KernelSymbols::Parse(*text);
+  if (!parsed.ok()) return {nullptr, std::string(parsed.status().message())};
+  auto symbols = std::make_shared<const unwind::KernelSymbols>(*std::move(parsed));
+  latest->Set(hash, symbols);
+  return {std::move(symbols), ""};
 }
 
 std::string KernelBuildId(pmu::Kernel& kernel) {

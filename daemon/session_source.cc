@@ -173,10 +173,13 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
     out->set_why(refusal.why);
   }
   source.described.push_back(std::move(described));
-  source.kernel_names = ReadKernelNames(kernel);
-  if (source.kernel_names.symbols == nullptr) {
-    source.notes.push_back(
-        absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
+  // Without the kernel's part no frame is the kernel's.
+  if (!spec.user_only()) {
+    source.kernel_names = ReadKernelNames(kernel);
+    if (source.kernel_names.symbols == nullptr) {
+      source.notes.push_back(
+          absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
+    }
   }
   pmu::EventSet* events = set->get();
   source.tasks = std::make_unique<SessionTasks>(table, ScopeOf(target));
