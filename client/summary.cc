@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -37,12 +39,19 @@ std::string WithStop(absl::string_view text) {
   return absl::StrCat(text, text.empty() || text.back() == '.' ? "" : ".");
 }
 
+// "a", "a and b", "a, b and c".
+std::string ListOf(std::vector<std::string> names) {
+  const std::string last = names.back();
+  names.pop_back();
+  return names.empty() ? last : absl::StrCat(absl::StrJoin(names, ", "), " and ", last);
+}
+
 std::string EventNames(const v1::Session& session) {
-  std::vector<absl::string_view> names;
+  std::vector<std::string> names;
   for (const v1::SessionEvent& event : session.events()) {
     if (!event.side_band()) names.push_back(event.name());
   }
-  return names.empty() ? "no event" : absl::StrJoin(names, " and ");
+  return names.empty() ? "no event" : ListOf(std::move(names));
 }
 
 std::string Opening(const v1::Session& session) {
@@ -125,9 +134,20 @@ std::string Discrepancy(const v1::Session& session) {
   return text;
 }
 
-std::string StackSource(const v1::SessionEvent& event, bool name_event) {
+// Whether there is the same to say of their stacks: what was refused is, for the same reason.
+bool SameStackSource(const v1::SessionEvent& a, const v1::SessionEvent& b) {
+  const auto same_mode = [](const v1::Refusal& x, const v1::Refusal& y) {
+    return x.mode() == y.mode();
+  };
+  return a.stack_mode() == b.stack_mode() && a.branch_filter() == b.branch_filter() &&
+         std::equal(a.refusals().begin(), a.refusals().end(), b.refusals().begin(),
+                    b.refusals().end(), same_mode);
+}
+
+// `names`: of all events that this is said of; empty: there is one.
+std::string StackSource(const v1::SessionEvent& event, const std::vector<std::string>& names) {
   std::string text = "User stacks";
-  if (name_event) absl::StrAppend(&text, " of ", event.name());
+  if (!names.empty()) absl::StrAppend(&text, " of ", ListOf(names));
   if (event.stack_mode() == v1::STACK_MODE_UNSPECIFIED) {
     absl::StrAppend(&text, ": as recorded");
   } else {
@@ -276,11 +296,21 @@ std::string RenderSummary(const v1::Session& session, size_t width) {
   }
   if (std::string text = Shared(session); !text.empty()) sentences.push_back(text);
   if (std::string text = Discrepancy(session); !text.empty()) sentences.push_back(text);
-  const auto sampling =
-      std::count_if(session.events().begin(), session.events().end(),
-                    [](const v1::SessionEvent& event) { return !event.side_band(); });
+  std::vector<std::pair<const v1::SessionEvent*, std::vector<std::string>>> sources;
   for (const v1::SessionEvent& event : session.events()) {
-    if (!event.side_band()) sentences.push_back(StackSource(event, sampling > 1));
+    if (event.side_band()) continue;
+    const auto same = std::find_if(sources.begin(), sources.end(), [&event](const auto& source) {
+      return SameStackSource(*source.first, event);
+    });
+    if (same == sources.end()) {
+      sources.push_back({&event, {event.name()}});
+    } else {
+      same->second.push_back(event.name());
+    }
+  }
+  for (const auto& [event, names] : sources) {
+    const bool only = sources.size() == 1 && names.size() == 1;
+    sentences.push_back(StackSource(*event, only ? std::vector<std::string>() : names));
   }
   if (stats.samples_generated() != 0) {
     sentences.push_back(Completeness(stats));

@@ -44,6 +44,29 @@ TEST(Summary, IsBriefWhereAllIsWell) {
             "came late, never throttled, no mapping or name records lost.");
 }
 
+TEST(Summary, SaysOnceWhatIsTheSameOfSeveralEvents) {
+  v1::Session session = CleanSession();
+  const auto refuse = [](v1::SessionEvent* event) {
+    event->set_stack_mode(v1::STACK_MODE_DWARF);
+    v1::Refusal* refusal = event->add_refusals();
+    refusal->set_mode(v1::STACK_MODE_LBR);
+    refusal->set_why(event->name() + " has none");
+  };
+  for (const char* name : {"cpu-clock", "page-faults"}) {
+    v1::SessionEvent* event = session.add_events();
+    event->set_name(name);
+    refuse(event);
+  }
+  EXPECT_THAT(RenderSummary(session, 0),
+              HasSubstr("12,345 samples of cycles, cpu-clock and page-faults in"));
+  EXPECT_THAT(RenderSummary(session, 0),
+              HasSubstr("User stacks of cycles from lbr. User stacks of cpu-clock and page-faults "
+                        "from dwarf (lbr: refused: cpu-clock has none)."));
+  refuse(session.mutable_events(0));
+  EXPECT_THAT(RenderSummary(session, 0),
+              HasSubstr("User stacks of cycles, cpu-clock and page-faults from dwarf (lbr"));
+}
+
 TEST(Summary, AccountsForWhatWentWrong) {
   v1::Session session = CleanSession();
   session.mutable_events(0)->set_stack_mode(v1::STACK_MODE_DWARF);
