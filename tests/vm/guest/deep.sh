@@ -3,8 +3,10 @@
 
 # About a sample a level.
 period=2000003
-# Begun under the session, which samples a moment after it is said to run: a thread that runs already
-# starts with an empty LBR.
+# A session has samples: its events are on, which they are some time after it is said to run.
+sampling() { ctl list | grep -q ' [1-9][0-9,]* root$'; }
+
+# Begun under the events: a thread that runs already starts with an empty LBR.
 deep() {
   sleep 2
   deep_chain "$seconds" 160000 &
@@ -16,7 +18,7 @@ deep_by_lbrd() { # NAME OPTION...
   ctl record -a -c $period --stack lbr "$@" -d "${seconds}s" \
     --format jsonl -o "$name.jsonl" >"$name.txt" 2>&1 &
   record=$!
-  wait_for "a running session" 30 running
+  wait_for "a session's first samples" 60 sampling
   deep
   wait $record
   echo "exit code $?" >>"$name.txt"
