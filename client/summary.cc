@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "client/enum_names.h"
 #include "client/figures.h"
 #include "client/utf8.h"
@@ -134,14 +135,15 @@ std::string Discrepancy(const v1::Session& session) {
   return text;
 }
 
-// Whether there is the same to say of their stacks: what was refused is, for the same reason.
+// Whether there is the same to say of their stacks. Reasons may name the event.
 bool SameStackSource(const v1::SessionEvent& a, const v1::SessionEvent& b) {
-  const auto same_mode = [](const v1::Refusal& x, const v1::Refusal& y) {
-    return x.mode() == y.mode();
+  const auto same = [&](const v1::Refusal& x, const v1::Refusal& y) {
+    return x.mode() == y.mode() && absl::StrReplaceAll(x.why(), {{a.name(), ""}}) ==
+                                       absl::StrReplaceAll(y.why(), {{b.name(), ""}});
   };
   return a.stack_mode() == b.stack_mode() && a.branch_filter() == b.branch_filter() &&
          std::equal(a.refusals().begin(), a.refusals().end(), b.refusals().begin(),
-                    b.refusals().end(), same_mode);
+                    b.refusals().end(), same);
 }
 
 // `names`: of all events that this is said of; empty: there is one.

@@ -65,6 +65,9 @@ TEST(Summary, SaysOnceWhatIsTheSameOfSeveralEvents) {
   refuse(session.mutable_events(0));
   EXPECT_THAT(RenderSummary(session, 0),
               HasSubstr("User stacks of cycles, cpu-clock and page-faults from dwarf (lbr"));
+  session.mutable_events(2)->mutable_refusals(0)->set_why("another session has it");
+  EXPECT_THAT(RenderSummary(session, 0),
+              HasSubstr("page-faults from dwarf (lbr: refused: another"));
 }
 
 TEST(Summary, AccountsForWhatWentWrong) {
