@@ -63,7 +63,16 @@ absl::Status JoinedFeed::Begin(absl::Duration duration, SampleSink* sink,
                                        [this](const absl::Status& status) { Ended(status); });
     if (!begun.ok()) break;
   }
-  if (begun.ok()) return begun;
+  if (begun.ok()) {
+    bool stop = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      stop = stop_;
+    }
+    // One that had not begun did not hear it.
+    if (stop) RequestStop();
+    return begun;
+  }
   {
     absl::MutexLock lock(&mutex_);
     done_ = nullptr;
@@ -77,31 +86,28 @@ absl::Status JoinedFeed::Begin(absl::Duration duration, SampleSink* sink,
 }
 
 void JoinedFeed::Ended(const absl::Status& status) {
-  bool stop_others = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    status_.Update(status);
+  }
+  // Nobody frees this before the last has ended.
+  if (!status.ok()) RequestStop();
   std::function<void(const absl::Status&)> done;
   absl::Status first;
   {
     absl::MutexLock lock(&mutex_);
-    stop_others = status_.ok() && !status.ok() && running_ > 1;
-    status_.Update(status);
-    // Nobody frees this before the last has ended.
-    if (!stop_others && --running_ == 0) {
-      done = std::move(done_);
-      first = status_;
-    }
-  }
-  if (stop_others) {
-    RequestStop();
-    absl::MutexLock lock(&mutex_);
-    if (--running_ == 0) {
-      done = std::move(done_);
-      first = status_;
-    }
+    if (--running_ != 0) return;
+    done = std::move(done_);
+    first = status_;
   }
   if (done) done(first);
 }
 
 void JoinedFeed::RequestStop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stop_ = true;
+  }
   for (const auto& feed : feeds_) feed->RequestStop();
 }
 

@@ -56,6 +56,7 @@ class JoinedFeed : public SessionFeed {
   absl::Mutex mutex_;
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);  // the first error's
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;    // it was asked for
   // Null: nobody is to be told.
   std::function<void(const absl::Status&)> done_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Outlet>> outlets_;

@@ -27,6 +27,7 @@ class MadeFeed : public SessionFeed {
     if (!at_begin_.ok()) return at_begin_;
     sink_ = sink;
     done_ = std::move(done);
+    if (on_begin) on_begin();
     return absl::OkStatus();
   }
   void RequestStop() override {
@@ -61,6 +62,7 @@ class MadeFeed : public SessionFeed {
 
   int stops = 0;
   bool ends_when_asked = true;
+  std::function<void()> on_begin;
 
  private:
   const std::string event_;
@@ -137,6 +139,19 @@ TEST_F(JoinedFeedTest, IsStoppedAsAWhole) {
   ASSERT_TRUE(Begin().ok());
   feed_->RequestStop();
   EXPECT_EQ(times_done_, 1);
+}
+
+TEST_F(JoinedFeedTest, AStopBeforeTheLastHasBegunIsHeardByAll) {
+  a_->on_begin = [this] { feed_->RequestStop(); };
+  ASSERT_TRUE(Begin().ok());
+  EXPECT_EQ(times_done_, 1);
+}
+
+TEST_F(JoinedFeedTest, AnErrorBeforeTheLastHasBegunEndsAll) {
+  a_->on_begin = [this] { a_->End(absl::InternalError("a broke")); };
+  ASSERT_TRUE(Begin().ok());
+  EXPECT_EQ(times_done_, 1);
+  EXPECT_EQ(done_, absl::InternalError("a broke"));
 }
 
 TEST_F(JoinedFeedTest, TellsTheSumAndEachEvent) {
