@@ -133,6 +133,7 @@ absl::Status Pipeline::ReadAll() {
               options_.gate == nullptr ? kMaxWait : std::min(kMaxWait, options_.gate->MaxWait());
           source_->Wait(std::clamp(deadline_ - absl::Now(), absl::ZeroDuration(), longest));
         }
+        for (size_t i = 0; i < workers_.size(); ++i) LetGo(i);
         until_check = 0;
         break;
       case pmu::ReadResult::kEnd:
@@ -175,18 +176,16 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
       }
     }
   }
-  if (event != kMadeHere && options_.gate == nullptr && header->size >= kWorthKeeping &&
-      header->type == PERF_RECORD_SAMPLE) {
-    if (const std::optional<pmu::KeptRecord> kept = source_->Keep(); kept.has_value()) {
-      batches_[worker].AppendKept(header, event, *kept);
-      if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
-      return;
-    }
+  const bool sample = header->type == PERF_RECORD_SAMPLE;
+  const std::span<const SampleShare> shares =
+      sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>();
+  std::optional<pmu::KeptRecord> kept;
+  if (sample && event != kMadeHere && header->size >= kWorthKeeping) kept = source_->Keep();
+  if (kept.has_value()) {
+    batches_[worker].AppendKept(header, event, *kept, shares);
+  } else {
+    batches_[worker].Append(header, event, shares);
   }
-  const bool shared = header->type == PERF_RECORD_SAMPLE;
-  batches_[worker].Append(
-      header, event,
-      shared ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>());
   if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
 }
 
@@ -202,14 +201,16 @@ void Pipeline::Flush(size_t worker) {
   if (batches_[worker].empty()) return;
   RecordQueue& queue = workers_[worker]->queue();
   if (source_->patient()) queue.WaitForRoom(options_.queue_bytes);
-  queue.Push(std::exchange(batches_[worker], {}));
+  queue.Push(std::exchange(batches_[worker], queue.TakeSpare()));
   queued_bytes_[worker] = queue.bytes();
   LetGo(worker);
 }
 
 void Pipeline::LetGo(size_t worker) {
-  for (const RecordBatch& batch : workers_[worker]->queue().TakeBack()) {
+  RecordQueue& queue = workers_[worker]->queue();
+  for (RecordBatch& batch : queue.TakeBack()) {
     for (const pmu::KeptRecord& kept : batch.kept()) source_->LetGo(kept);
+    queue.Reuse(std::move(batch));
   }
 }
 

@@ -28,19 +28,37 @@ void RecordBatch::Append(const perf_event_header* header, uint32_t event,
     words_.resize(word + header->size / 8 + 1);
     std::memcpy(words_.data() + word, header, header->size);
   }
-  items_.push_back({.word = word,
-                    .event = event,
-                    .share_count = static_cast<uint32_t>(shares.size()),
-                    .first_share = shares_.size()});
-  shares_.insert(shares_.end(), shares.begin(), shares.end());
+  AddItem({.word = word, .event = event}, shares);
 }
 
 void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
-                             const pmu::KeptRecord& kept) {
-  items_.push_back({.word = words_.size(), .event = event, .kept = 1});
+                             const pmu::KeptRecord& kept, std::span<const SampleShare> shares) {
+  AddItem({.word = words_.size(), .event = event, .kept = 1}, shares);
   words_.push_back(reinterpret_cast<uintptr_t>(header));
   kept_.push_back(kept);
   kept_bytes_ += header->size;
+}
+
+void RecordBatch::AddItem(Item item, std::span<const SampleShare> shares) {
+  item.share_count = static_cast<uint32_t>(shares.size());
+  item.first_share = shares_.size();
+  items_.push_back(item);
+  shares_.insert(shares_.end(), shares.begin(), shares.end());
+}
+
+bool RecordBatch::Clear() {
+  if (words_.capacity() > 2 * kBatchWords || items_.capacity() > 8 * kBatchItems ||
+      shares_.capacity() > 64 * kBatchItems) {
+    *this = {};
+  }
+  words_.clear();
+  items_.clear();
+  shares_.clear();
+  resolved_.clear();
+  kept_.clear();
+  kept_bytes_ = 0;
+  departure_ = nullptr;
+  return words_.capacity() != 0;
 }
 
 void RecordQueue::Push(RecordBatch batch) {
@@ -57,12 +75,12 @@ void RecordQueue::WaitForRoom(size_t bytes) {
   mutex_.Await(absl::Condition(&room));
 }
 
-std::optional<RecordBatch> RecordQueue::Pop() {
+std::optional<RecordBatch> RecordQueue::Pop(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return !batches_.empty() || closed_;
   };
-  mutex_.Await(absl::Condition(&ready));
+  if (!mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline)) return RecordBatch();
   if (batches_.empty()) return std::nullopt;
   RecordBatch batch = std::move(batches_.front());
   batches_.pop_front();
@@ -71,8 +89,23 @@ std::optional<RecordBatch> RecordQueue::Pop() {
 }
 
 void RecordQueue::GiveBack(RecordBatch batch) {
+  if (batch.kept().empty()) return Reuse(std::move(batch));
   absl::MutexLock lock(&mutex_);
   given_back_.push_back(std::move(batch));
+}
+
+void RecordQueue::Reuse(RecordBatch batch) {
+  if (!batch.Clear()) return;
+  absl::MutexLock lock(&mutex_);
+  if (spare_.size() < kSpareBatches) spare_.push_back(std::move(batch));
+}
+
+RecordBatch RecordQueue::TakeSpare() {
+  absl::MutexLock lock(&mutex_);
+  if (spare_.empty()) return {};
+  RecordBatch batch = std::move(spare_.back());
+  spare_.pop_back();
+  return batch;
 }
 
 std::vector<RecordBatch> RecordQueue::TakeBack() {

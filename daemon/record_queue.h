@@ -2,9 +2,11 @@
 //
 // The reader copies a record once, out of the ring, into the batch it is filling; a batch crosses
 // when it is full or the reader has nothing left to read. Of a source that keeps records the batch
-// only says where they are; the worker gives such a batch back when it is done with it, so that
-// what is kept can be let go.
+// only says where they are. The worker gives a batch back when it is done with it: what is kept can
+// be let go, and the batch's memory be filled again. (From the heap it would come without pages,
+// and a fault for each page of a stack copy costs more than the copy.)
 //
+// Memory: what is queued, which the pusher bounds, and kSpareBatches batches of at most some 700 KiB.
 // Thread rules: one pusher, one popper.
 #pragma once
 
@@ -19,6 +21,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "daemon/sample_share.h"
 #include "pmu/record_source.h"
 #include "unwind/resolved_stack.h"
@@ -40,7 +43,8 @@ class RecordBatch {
   void Append(const perf_event_header* header, uint32_t event,
               std::span<const SampleShare> shares = {});
   // A record that its source keeps.
-  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept);
+  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept,
+                  std::span<const SampleShare> shares = {});
   // Stacks of its samples that were resolved ahead (ResolveAhead), in the samples' order.
   std::vector<unwind::ResolvedStack>* resolved() { return &resolved_; }
   // What the source is to let go when the batch is done with.
@@ -50,6 +54,9 @@ class RecordBatch {
            shares_.size() * sizeof(SampleShare);
   }
   bool empty() const { return items_.empty() && departure_ == nullptr; }
+  // Empty again, with the memory it had, unless that is more than a batch usually takes. Returns
+  // whether it has any.
+  bool Clear();
   // Who leaves after the batch's records.
   void set_departure(std::shared_ptr<Departure> departure) { departure_ = std::move(departure); }
   Departure* departure() const { return departure_.get(); }
@@ -63,6 +70,8 @@ class RecordBatch {
   }
 
  private:
+  void AddItem(Item item, std::span<const SampleShare> shares);
+
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
   std::vector<SampleShare> shares_;
@@ -78,11 +87,15 @@ class RecordQueue {
   void Push(RecordBatch batch);
   // Blocks until at most `bytes` are queued.
   void WaitForRoom(size_t bytes);
-  // Blocks for a batch; nullopt: closed and empty.
-  std::optional<RecordBatch> Pop();
-  // By the popper, who is done with a batch that has kept records; by the pusher, who gets it back.
+  // Blocks for a batch; nullopt: closed and empty. An empty one at the deadline.
+  std::optional<RecordBatch> Pop(absl::Time deadline = absl::InfiniteFuture());
+  // By the popper, who is done with a batch.
   void GiveBack(RecordBatch batch);
+  // By the pusher: those that have kept records, and when these are let go; and an empty one.
   std::vector<RecordBatch> TakeBack();
+  void Reuse(RecordBatch batch);
+  RecordBatch TakeSpare();
+  static constexpr size_t kSpareBatches = 4;
   void Close();
   size_t bytes() const;
 
@@ -90,6 +103,7 @@ class RecordQueue {
   mutable absl::Mutex mutex_;
   std::deque<RecordBatch> batches_ ABSL_GUARDED_BY(mutex_);
   std::vector<RecordBatch> given_back_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RecordBatch> spare_ ABSL_GUARDED_BY(mutex_);
   size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

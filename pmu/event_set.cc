@@ -167,6 +167,7 @@ bool EventSet::Take(RawRecord* out) {
     out->who = {.pid = static_cast<int32_t>(words[made_at_ + 1]),
                 .tid = static_cast<int32_t>(words[made_at_ + 1] >> 32)};
     made_at_ += out->header->size / 8;
+    taken_from_ = nullptr;
     return true;
   }
   const RingOrder::Next* next = rings_.order().Pop();
@@ -198,6 +199,10 @@ absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
   undecodable_.store(rings_.order().malformed(), std::memory_order_relaxed);
   rings_.order().ReleaseAll();
   return finished_ ? ReadResult::kEnd : ReadResult::kIdle;
+}
+
+std::optional<KeptRecord> EventSet::Keep() {
+  return taken_from_ == nullptr ? std::nullopt : rings_.Hold(*taken_from_);
 }
 
 bool EventSet::Account(const RawRecord& record) {

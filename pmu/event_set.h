@@ -78,6 +78,8 @@ class EventSet : public RecordSource {
   void Finish() override;
   SourceStats stats() const override;
   std::vector<std::string> notes() const override;
+  std::optional<KeptRecord> Keep() override;
+  void LetGo(const KeptRecord& kept) override { rings_.LetGo(kept); }
   absl::Status LendEvent(int32_t cpu,
                          const std::function<absl::Status(const LentEvent&)>& take) const override;
 
@@ -111,7 +113,7 @@ class EventSet : public RecordSource {
   std::optional<OwnerFilter> owners_;
   uint64_t gaps_ended_ = 0;  // that owners_ knows of
   RecordWriter made_;
-  const Ring* taken_from_ = nullptr;  // the ring of the record taken last
+  const Ring* taken_from_ = nullptr;  // the ring of the record taken last; null: made here
   size_t made_at_ = 0;                // words of made_ that were handed out
   std::vector<pollfd> poll_;          // the signal, the target process, then rings
   uint64_t polled_changes_ = UINT64_MAX;

@@ -41,7 +41,9 @@ struct RawRecord {
 
 // A record that RecordSource::Keep() keeps.
 struct KeptRecord {
-  uint32_t place = 0;  // the source's own number of where it stands
+  // The source's own numbers: of where it stands, and which one it is there.
+  uint32_t place = 0;
+  uint64_t number = 0;
 };
 
 enum class ReadResult {
