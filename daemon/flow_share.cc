@@ -110,17 +110,21 @@ absl::Status FlowShare::Begin(absl::Duration duration, SampleSink* sink,
     absl::MutexLock lock(&mutex_);
     life_ = Life::kBegun;
   }
-  absl::Status begun = flow_->Start(this, duration);
-  if (!begun.ok()) {
+  const absl::Status begun = flow_->Start(this, duration);
+  {
     absl::MutexLock lock(&mutex_);
-    life_ = Life::kNew;
+    if (!begun.ok()) life_ = Life::kNew;
+    if (!begun.ok() || !stop_asked_) return begun;
   }
+  // The flow may have been told before it knew of this share.
+  RequestStop();
   return begun;
 }
 
 void FlowShare::RequestStop() {
   {
     absl::MutexLock lock(&mutex_);
+    stop_asked_ = true;
     if (life_ != Life::kBegun) return;
   }
   flow_->Post({.kind = Flow::Command::kStop, .share_id = id_});

@@ -46,6 +46,7 @@ class FlowShare : public SessionFeed, public Subscriber {
                     const std::function<absl::Status(const pmu::LentEvent&)>& take) const override;
 
   void Deliver(std::span<const Sample> samples) override { sink_->Deliver(samples); }
+  bool Hurries() const override { return sink_->Hurries(); }
   bool WantsComm(absl::string_view comm) override;
   void Dropped(Drop why) override;
 
@@ -89,6 +90,7 @@ class FlowShare : public SessionFeed, public Subscriber {
   mutable absl::Mutex mutex_;
   enum class Life : uint8_t { kNew, kBegun, kOver };
   Life life_ ABSL_GUARDED_BY(mutex_) = Life::kNew;
+  bool stop_asked_ ABSL_GUARDED_BY(mutex_) = false;
   // What the flow had counted when it began and when it ended.
   pmu::SourceStats at_begin_ ABSL_GUARDED_BY(mutex_);
   std::optional<pmu::SourceStats> at_end_ ABSL_GUARDED_BY(mutex_);

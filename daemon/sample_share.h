@@ -34,7 +34,13 @@ class SampleSink {
   SampleSink& operator=(const SampleSink&) = delete;
   virtual ~SampleSink() = default;
   virtual void Deliver(std::span<const Sample> samples) = 0;
+  // Whether somebody waits for them. Otherwise they may be handed on in larger pieces, a moment
+  // later, which costs less: see kLongestHold.
+  virtual bool Hurries() const { return true; }
 };
+
+// How late the samples of a sink that does not hurry come at most.
+inline constexpr absl::Duration kLongestHold = absl::Milliseconds(250);
 
 // Who has a share in a flow. Outlives every sample that it has a share in: see Departure.
 class Subscriber : public SampleSink {

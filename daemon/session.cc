@@ -314,6 +314,7 @@ absl::StatusOr<std::shared_ptr<SampleStream>> Session::AddStream() {
           absl::StrCat("session '", name_, "' is over; its profile can still be had"));
     }
     streams_.push_back(stream);
+    streaming_.store(true, std::memory_order_relaxed);
   }
   if (absl::Status begun = Begin(); !begun.ok()) return begun;
   return stream;
@@ -323,6 +324,7 @@ void Session::RemoveStream(const std::shared_ptr<SampleStream>& stream) {
   stream->Cancel();
   absl::MutexLock lock(&mutex_);
   streams_.erase(std::remove(streams_.begin(), streams_.end(), stream), streams_.end());
+  streaming_.store(!streams_.empty(), std::memory_order_relaxed);
 }
 
 void Session::Deliver(std::span<const Sample> samples) {

@@ -9,6 +9,7 @@
 // nothing; streams are pushed to without it, because a patient one may block.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -116,6 +117,8 @@ class Session : public SampleSink {
   }
 
   void Deliver(std::span<const Sample> samples) override;
+  // While somebody reads a stream of it.
+  bool Hurries() const override { return streaming_.load(std::memory_order_relaxed); }
 
  private:
   absl::Status Begin();
@@ -156,6 +159,7 @@ class Session : public SampleSink {
   ProfileTable profile_ ABSL_GUARDED_BY(mutex_);
   uint64_t dropped_profile_full_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::shared_ptr<SampleStream>> streams_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> streaming_ = false;  // streams_ is not empty
   size_t watchers_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

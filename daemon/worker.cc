@@ -7,6 +7,8 @@
 #include <utility>
 #include <variant>
 
+#include "absl/time/clock.h"
+
 namespace lbrd::daemon {
 namespace {
 
@@ -57,15 +59,16 @@ void Worker::Run() {
     });
   }
   RecordQueue& from = ahead_ != nullptr ? resolved_ : queue_;
-  while (std::optional<RecordBatch> batch = from.Pop()) {
+  while (std::optional<RecordBatch> batch = from.Pop(due_)) {
     steps_.fetch_add(1, std::memory_order_relaxed);
     Work(&*batch);
-    if (!batch->kept().empty()) queue_.GiveBack(*std::move(batch));
+    queue_.GiveBack(*std::move(batch));
     steps_.fetch_add(1, std::memory_order_relaxed);
   }
   if (ahead.joinable()) ahead.join();
   FinishPending(deferred_.Expire(UINT64_MAX), {}, /*answered=*/false);
   DeliverBatch();
+  DeliverAll();
 }
 
 void Worker::Work(RecordBatch* batch) {
@@ -209,11 +212,11 @@ void Worker::Finish(const PendingSample& pending, const unwind::Process& process
     return;
   }
   for (const SampleShare& share : pending.shares) {
-    Outbox& outbox = outboxes_[share.subscriber];
+    const auto [found, fresh] = outboxes_.try_emplace(share.subscriber);
+    Outbox& outbox = found->second;
+    if (fresh) outbox.hurries = share.subscriber->Hurries();
     Put(sample, share, &outbox);
-    if (outbox.samples.size() < kDeliverSamples) continue;
-    share.subscriber->Deliver(outbox.samples);
-    outbox.samples.clear();
+    if (outbox.samples.size() >= kDeliverSamples) HandOver(share.subscriber, &outbox);
   }
 }
 
@@ -238,11 +241,31 @@ void Worker::DeliverBatch() {
     sink_->Deliver(finished_);
     finished_.clear();
   }
+  if (outboxes_.empty()) return;
+  const absl::Time now = absl::Now();
+  if (now >= due_) {
+    DeliverAll();
+    return;
+  }
   for (auto& [subscriber, outbox] : outboxes_) {
     if (outbox.samples.empty()) continue;
-    subscriber->Deliver(outbox.samples);
-    outbox.samples.clear();
+    if (due_ == absl::InfiniteFuture()) due_ = now + kLongestHold;
+    if (outbox.hurries) HandOver(subscriber, &outbox);
   }
+}
+
+void Worker::HandOver(Subscriber* subscriber, Outbox* outbox) {
+  if (outbox->samples.empty()) return;
+  subscriber->Deliver(outbox->samples);
+  outbox->samples.clear();
+}
+
+void Worker::DeliverAll() {
+  for (auto& [subscriber, outbox] : outboxes_) {
+    outbox.hurries = subscriber->Hurries();
+    HandOver(subscriber, &outbox);
+  }
+  due_ = absl::InfiniteFuture();
 }
 
 void Worker::Depart(Departure& departure) {
@@ -253,6 +276,7 @@ void Worker::Depart(Departure& departure) {
     Finish(pending, processes_.Get(pending.pid));
   }
   DeliverBatch();
+  DeliverAll();
   outboxes_.erase(departure.subscriber());
   departure.WorkerIsDone();
 }

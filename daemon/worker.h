@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
 #include "daemon/deferred_samples.h"
 #include "daemon/progress.h"
 #include "daemon/record_queue.h"
@@ -72,7 +73,9 @@ class Worker {
   void FinishPending(std::vector<PendingSample> pending, std::span<const uint64_t> user,
                      bool answered);
   void Finish(const PendingSample& pending, const unwind::Process& process);
+  // What was finished: to those who hurry, and to all once it has been held long enough.
   void DeliverBatch();
+  void DeliverAll();
   void Depart(Departure& departure);
 
   const std::vector<WorkerEvent>& events_;
@@ -93,11 +96,14 @@ class Worker {
   std::vector<Sample> finished_;  // for the sink
   struct Outbox {
     std::vector<Sample> samples;
+    bool hurries = false;  // as of its first sample or the last time that all was delivered
     // Of a unit of weight: what rounding kept back, so that sums are true to a unit.
     double kept_back = 0;
   };
   static void Put(const Sample& sample, const SampleShare& share, Outbox* out);
+  static void HandOver(Subscriber* subscriber, Outbox* outbox);
   absl::flat_hash_map<Subscriber*, Outbox> outboxes_;
+  absl::Time due_ = absl::InfiniteFuture();  // when those who do not hurry get theirs
   uint64_t now_ns_ = 0;  // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
   std::atomic<uint64_t> steps_ = 0;  // odd: at work on a batch

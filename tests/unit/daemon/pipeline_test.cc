@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "no_files.h"
 #include "scripted_source.h"
@@ -84,7 +85,8 @@ class PipelineTest : public ::testing::Test {
     source_ = source.get();
     pipeline_ =
         std::make_unique<Pipeline>(std::move(source), std::vector<WorkerEvent>{{.format = format}},
-                                   &binaries_, nullptr, "", &sink_, options);
+                                   &binaries_, nullptr, "",
+                                   options.gate == nullptr ? &sink_ : nullptr, options);
   }
   void Start(pmu::RecordWriter known = {}) {
     pipeline_->Start(std::move(known), [this](absl::Status status) {
@@ -442,6 +444,133 @@ TEST_F(PipelineTest, DeliversDeferredSamplesWithAndWithoutTheirAnswer) {
   EXPECT_EQ(samples[7].stack->frames.size(), 3u);
   EXPECT_EQ(samples[8].stack->frames.size(), 1u);
   EXPECT_EQ(samples[8].stack->verdict.reason, unwind::StackReason::kDeferredMissing);
+}
+
+// Who has a share in every sample.
+class Sharer : public Subscriber {
+ public:
+  explicit Sharer(bool hurries) : hurries_(hurries) {}
+  void Deliver(std::span<const Sample> samples) override {
+    absl::MutexLock lock(&mutex_);
+    ++calls_;
+    for (const Sample& sample : samples) times_.push_back(sample.time_ns);
+  }
+  bool Hurries() const override { return hurries_; }
+  bool WantsComm(absl::string_view) override { return true; }
+  void Dropped(Drop) override { ADD_FAILURE(); }
+  void Await(size_t samples) {
+    absl::MutexLock lock(&mutex_);
+    const auto enough = [this, samples] { return times_.size() >= samples; };
+    mutex_.Await(absl::Condition(&enough));
+  }
+  size_t calls() const {
+    absl::MutexLock lock(&mutex_);
+    return calls_;
+  }
+  std::vector<uint64_t> times() const {
+    absl::MutexLock lock(&mutex_);
+    return times_;
+  }
+
+ private:
+  const bool hurries_;
+  mutable absl::Mutex mutex_;
+  size_t calls_ = 0;
+  std::vector<uint64_t> times_;
+};
+
+class OpenGate : public SampleGate {
+ public:
+  explicit OpenGate(std::vector<Subscriber*> sharers) : sharers_(std::move(sharers)) {}
+  void See(const pmu::RawRecord& record, std::vector<SampleShare>* shares) override {
+    if (record.header->type != PERF_RECORD_SAMPLE) return;
+    for (Subscriber* one : sharers_) shares->push_back({.subscriber = one});
+  }
+  void Attend() override {}
+  absl::Duration MaxWait() const override { return absl::InfiniteDuration(); }
+  bool over() const override { return false; }
+
+ private:
+  const std::vector<Subscriber*> sharers_;
+};
+
+class SharedPipelineTest : public PipelineTest {
+ protected:
+  void MakeShared(std::unique_ptr<ScriptedSource> source) {
+    Make(std::move(source), {.workers = 1, .gate = &gate_});
+  }
+  Sharer hurried_{/*hurries=*/true};
+  Sharer patient_{/*hurries=*/false};
+  OpenGate gate_{{&hurried_, &patient_}};
+};
+
+TEST_F(SharedPipelineTest, WhoDoesNotHurryGetsMoreAtOnceButAll) {
+  constexpr uint64_t kBatches = 1000;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  for (uint64_t time = 1; time <= kBatches; ++time) {
+    source->Add(SampleOf(100, time));
+    source->AddPause();
+  }
+  MakeShared(std::move(source));
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(hurried_.times().size(), kBatches);
+  EXPECT_EQ(patient_.times(), hurried_.times());
+  EXPECT_EQ(hurried_.calls(), kBatches);
+  EXPECT_LT(patient_.calls(), kBatches / 2);
+}
+
+TEST_F(SharedPipelineTest, NothingIsHeldForLongWhenNothingFollows) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  source->Add(SampleOf(100, 1));
+  source->RunOn();
+  MakeShared(std::move(source));
+  Start();
+  patient_.Await(1);
+  pipeline_->RequestStop();
+  ASSERT_TRUE(AwaitEnd().ok());
+  EXPECT_EQ(patient_.calls(), 1u);
+}
+
+TEST_F(SharedPipelineTest, WhoLeavesHasAllBefore) {
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  for (uint64_t time = 1; time <= 10; ++time) source->Add(SampleOf(100, time));
+  absl::Notification gone;
+  size_t had = 0;
+  source->AddCall([&] {
+    pipeline_->SendOff(&patient_, [&] {
+      had = patient_.times().size();
+      gone.Notify();
+    });
+    gone.WaitForNotification();
+  });
+  MakeShared(std::move(source));
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(had, 10u);
+}
+
+TEST_F(SharedPipelineTest, LargeSamplesAreReadWhereALiveSourceKeepsThem) {
+  static constexpr uint64_t kSamples = 2000;
+  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
+  source->KeepRecords();
+  for (uint64_t time = 1; time <= kSamples; ++time) {
+    pmu::WireSample large{.pid = 100, .tid = 100, .time = time};
+    large.chain.assign(200, 0x1000 * time);
+    large.chain[0] = static_cast<uint64_t>(PERF_CONTEXT_USER);
+    source->Add(pmu::Wire(large));
+  }
+  source->AddCall([this] { hurried_.Await(kSamples); });
+  // All is given back, though nothing more is read.
+  for (int i = 0; i < 5000; ++i) {
+    source->AddCall([this] {
+      if (source_->let_go() != kSamples) absl::SleepFor(absl::Milliseconds(1));
+    });
+  }
+  source->AddCall([this] { EXPECT_EQ(source_->let_go(), kSamples); });
+  MakeShared(std::move(source));
+  ASSERT_TRUE(RunToEnd().ok());
+  EXPECT_EQ(source_->kept(), kSamples);
+  EXPECT_EQ(hurried_.times().size(), kSamples);
+  EXPECT_EQ(patient_.times(), hurried_.times());
 }
 
 TEST_F(PipelineTest, StopsOnRequestAndDeliversWhatWasTaken) {

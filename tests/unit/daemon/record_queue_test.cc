@@ -86,6 +86,46 @@ TEST(RecordQueue, ThePusherGetsBackWhatIsGivenBack) {
   EXPECT_TRUE(queue.TakeBack().empty());
 }
 
+TEST(RecordQueue, WhatIsDoneWithIsFilledAgain) {
+  RecordQueue queue;
+  EXPECT_TRUE(queue.TakeSpare().empty());
+  for (size_t i = 0; i < RecordQueue::kSpareBatches + 3; ++i) queue.Push(BatchOf(i));
+  const perf_event_header* memory = nullptr;
+  for (size_t i = 0; i < RecordQueue::kSpareBatches + 3; ++i) {
+    RecordBatch batch = *queue.Pop();
+    if (i + 1 == RecordQueue::kSpareBatches) memory = batch.record(batch.items()[0]);
+    queue.GiveBack(std::move(batch));
+  }
+  RecordBatch again = queue.TakeSpare();
+  EXPECT_TRUE(again.empty());
+  EXPECT_EQ(again.bytes(), 0u);
+  const pmu::Words record = pmu::Wire({.time = 77});
+  again.Append(pmu::HeaderOf(record), 3);
+  EXPECT_EQ(FirstTime(again), 77u);
+  EXPECT_EQ(again.record(again.items()[0]), memory) << "the same memory, the latest first";
+  const size_t one = again.bytes();
+  EXPECT_EQ(BatchOf(1).bytes(), one) << "nothing is left of what it held";
+  size_t spare = 0;
+  const auto has_memory = [](RecordBatch batch) { return batch.Clear(); };
+  while (has_memory(queue.TakeSpare())) ++spare;
+  EXPECT_EQ(spare, RecordQueue::kSpareBatches - 1) << "more go back to the heap";
+}
+
+TEST(RecordQueue, AHugeBatchIsNotKept) {
+  RecordBatch batch = BatchOf(1, 100'000);
+  EXPECT_FALSE(batch.Clear());
+  EXPECT_TRUE(batch.empty());
+}
+
+TEST(RecordQueue, GivesAnEmptyBatchAtTheDeadline) {
+  RecordQueue queue;
+  const std::optional<RecordBatch> none = queue.Pop(absl::Now());
+  ASSERT_TRUE(none.has_value());
+  EXPECT_TRUE(none->empty());
+  queue.Push(BatchOf(1));
+  EXPECT_EQ(FirstTime(*queue.Pop(absl::Now())), 1u);
+}
+
 TEST(RecordQueue, GivesBatchesInOrderAndCountsBytes) {
   RecordQueue queue;
   RecordBatch first = BatchOf(1);
