@@ -6,8 +6,8 @@
 // be let go, and the batch's memory be filled again. (From the heap it would come without pages,
 // and a fault for each page of a stack copy costs more than the copy.)
 //
-// Memory: what is queued, which the pusher bounds, and kSpareBatches batches of at most some 700 KiB.
-// Thread rules: one pusher, one popper.
+// Memory: what is queued, which the pusher bounds, and kSpareBatches batches of at most some 700
+// KiB. Thread rules: one pusher, one popper.
 #pragma once
 
 #include <cstddef>

@@ -104,7 +104,7 @@ class Worker {
   static void HandOver(Subscriber* subscriber, Outbox* outbox);
   absl::flat_hash_map<Subscriber*, Outbox> outboxes_;
   absl::Time due_ = absl::InfiniteFuture();  // when those who do not hurry get theirs
-  uint64_t now_ns_ = 0;  // the newest record's time
+  uint64_t now_ns_ = 0;                      // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
   std::atomic<uint64_t> steps_ = 0;  // odd: at work on a batch
   // The resolver's counts, as of the last batch.

@@ -60,8 +60,8 @@ class Ring {
   uint64_t cursor_ = 0;
   uint64_t tail_ = 0;
   uint64_t corruptions_ = 0;
-  std::deque<Held> held_;      // but for the first, some may be gone
-  uint64_t first_number_ = 0;  // held_.front()'s
+  std::deque<Held> held_;                // but for the first, some may be gone
+  uint64_t first_number_ = 0;            // held_.front()'s
   std::unique_ptr<uint64_t[]> wrapped_;  // a wrapped record, put together; made on first need
 };
 

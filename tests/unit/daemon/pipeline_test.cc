@@ -83,10 +83,9 @@ class PipelineTest : public ::testing::Test {
   void Make(std::unique_ptr<ScriptedSource> source, PipelineOptions options = {},
             const pmu::RecordFormat& format = pmu::WireSampleFormat()) {
     source_ = source.get();
-    pipeline_ =
-        std::make_unique<Pipeline>(std::move(source), std::vector<WorkerEvent>{{.format = format}},
-                                   &binaries_, nullptr, "",
-                                   options.gate == nullptr ? &sink_ : nullptr, options);
+    pipeline_ = std::make_unique<Pipeline>(
+        std::move(source), std::vector<WorkerEvent>{{.format = format}}, &binaries_, nullptr, "",
+        options.gate == nullptr ? &sink_ : nullptr, options);
   }
   void Start(pmu::RecordWriter known = {}) {
     pipeline_->Start(std::move(known), [this](absl::Status status) {

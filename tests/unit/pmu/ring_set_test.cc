@@ -28,8 +28,7 @@ class RingSetTest : public ::testing::Test {
     int error = 0;
     events_.push_back(Event::Open(kernel_, attr, {.cpu = cpu}, &error));
     EXPECT_EQ(error, 0);
-    const absl::StatusOr<Ring*> ring =
-        rings_.Map(*events_.back(), 4 * FakeKernel::kPage, "a test");
+    const absl::StatusOr<Ring*> ring = rings_.Map(*events_.back(), 4 * FakeKernel::kPage, "a test");
     EXPECT_TRUE(ring.ok()) << ring.status();
     EXPECT_TRUE(kernel_.Write(cpu, Wire({.time = time, .cpu = static_cast<uint32_t>(cpu)})));
     return *ring;
