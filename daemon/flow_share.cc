@@ -142,25 +142,31 @@ void FlowShare::Take(const pmu::RawRecord& record, std::optional<uint32_t> uid, 
     Add(&left_out_[static_cast<size_t>(LeftOut::kOtherUser)]);
     return;
   }
-  // While lbrd keeps within its CPU budget there may be fewer samples than were asked for.
-  const uint64_t rate = SlowerRate(demand_.kind, demand_.rate, flow_rate);
-  const uint64_t slowest = slowest_rate_.load(std::memory_order_relaxed);
-  slowest_rate_.store(SlowerRate(demand_.kind, slowest, rate), std::memory_order_relaxed);
-  const double keep = KeepProbability(demand_.kind, flow_rate, rate);
-  if (!thinning_.Keep(record.who.has_cpu ? record.who.cpu : 0, keep)) {
+  if (at_rate_.flow_rate != flow_rate) SetRate(flow_rate);
+  if (!thinning_.Keep(record.who.has_cpu ? record.who.cpu : 0, at_rate_.keep)) {
     Add(&thinned_);
     return;
   }
   Add(&admitted_);
+  shares->push_back({.subscriber = this,
+                     .weight = at_rate_.weight,
+                     .scale = 1 / at_rate_.keep,
+                     .asks_comm = !filter_.spec().comm.empty()});
+}
+
+void FlowShare::SetRate(uint64_t flow_rate) {
+  // While lbrd keeps within its CPU budget there may be fewer samples than were asked for.
+  const uint64_t rate = SlowerRate(demand_.kind, demand_.rate, flow_rate);
+  const uint64_t slowest = slowest_rate_.load(std::memory_order_relaxed);
+  slowest_rate_.store(SlowerRate(demand_.kind, slowest, rate), std::memory_order_relaxed);
+  at_rate_ = {.flow_rate = flow_rate, .keep = KeepProbability(demand_.kind, flow_rate, rate)};
   // By period each sample stands for as many events, and of a clock for as many nanoseconds; by
   // frequency for 1/keep times what the kernel says of it.
-  uint64_t weight = 0;
   if (demand_.kind.by_period) {
-    weight = rate;
+    at_rate_.weight = rate;
   } else if (flow_->clock_) {
-    weight = 1'000'000'000 / rate;
+    at_rate_.weight = 1'000'000'000 / rate;
   }
-  shares->push_back({.subscriber = this, .weight = weight, .scale = 1 / keep});
 }
 
 bool FlowShare::WantsComm(absl::string_view comm) {

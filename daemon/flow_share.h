@@ -46,6 +46,10 @@ class FlowShare : public SessionFeed, public Subscriber {
                     const std::function<absl::Status(const pmu::LentEvent&)>& take) const override;
 
   void Deliver(std::span<const Sample> samples) override { sink_->Deliver(samples); }
+  void DeliverPicked(std::span<const Sample> samples,
+                     std::span<const PickedSample> picked) override {
+    sink_->DeliverPicked(samples, picked);
+  }
   bool Hurries() const override { return sink_->Hurries(); }
   bool WantsComm(absl::string_view comm) override;
   void Dropped(Drop why) override;
@@ -65,7 +69,16 @@ class FlowShare : public SessionFeed, public Subscriber {
   const uint64_t id_;
   const FlowDemand demand_;
 
+  // What follows from the rate at which the flow samples.
+  struct AtRate {
+    uint64_t flow_rate = 0;  // 0: of none yet
+    double keep = 1;
+    uint64_t weight = 0;  // 0: what the sample says, by 1 / keep
+  };
+  void SetRate(uint64_t flow_rate);
+
   // The reader's.
+  AtRate at_rate_;
   SessionFilter filter_;
   pmu::OwnerFilter* owned_ = nullptr;  // the flow's, of filter_.spec().viewer
   Thinning thinning_;

@@ -6,27 +6,37 @@ namespace lbrd::daemon {
 
 // Where many sessions get the same samples their tables do not fit into the caches together, and
 // most of the cost is to wait for memory: it is asked for some samples ahead.
-size_t ProfileTable::Add(std::span<const Sample> samples) {
+template <typename SampleAt, typename WeightAt>
+size_t ProfileTable::AddEach(size_t count, SampleAt sample_at, WeightAt weight_at) {
   constexpr size_t kAhead = 8;
-  for (const Sample& sample : samples.first(std::min(kAhead, samples.size()))) {
-    entries_.prefetch(ViewOf(sample));
-  }
+  for (size_t i = 0; i < std::min(kAhead, count); ++i) entries_.prefetch(ViewOf(sample_at(i)));
   size_t not_taken = 0;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    if (i + kAhead < samples.size()) entries_.prefetch(ViewOf(samples[i + kAhead]));
-    if (!AddOne(samples[i])) ++not_taken;
+  for (size_t i = 0; i < count; ++i) {
+    if (i + kAhead < count) entries_.prefetch(ViewOf(sample_at(i + kAhead)));
+    if (!AddOne(sample_at(i), weight_at(i))) ++not_taken;
   }
   return not_taken;
 }
 
-bool ProfileTable::AddOne(const Sample& sample) {
+size_t ProfileTable::Add(std::span<const Sample> samples) {
+  const auto sample_at = [samples](size_t i) -> const Sample& { return samples[i]; };
+  return AddEach(samples.size(), sample_at, [samples](size_t i) { return samples[i].weight; });
+}
+
+size_t ProfileTable::AddPicked(std::span<const Sample> samples,
+                               std::span<const PickedSample> picked) {
+  const auto sample_at = [=](size_t i) -> const Sample& { return samples[picked[i].index]; };
+  return AddEach(picked.size(), sample_at, [picked](size_t i) { return picked[i].weight; });
+}
+
+bool ProfileTable::AddOne(const Sample& sample, uint64_t weight) {
   auto found = entries_.find(ViewOf(sample));
   if (found == entries_.end()) {
     if (entries_.size() >= max_entries_) return false;
     found = entries_.emplace(Key(sample.stack, sample.thread, sample.event), Sum{}).first;
   }
   found->second.samples += 1;
-  found->second.weight += sample.weight;
+  found->second.weight += weight;
   Count(sample);
   return true;
 }

@@ -63,6 +63,7 @@ class ProfileTable {
 
   // How many of them were not taken, for it is full.
   size_t Add(std::span<const Sample> samples);
+  size_t AddPicked(std::span<const Sample> samples, std::span<const PickedSample> picked);
   // Only into the account: the sample is kept elsewhere.
   void Count(const Sample& sample);
 
@@ -85,7 +86,10 @@ class ProfileTable {
   static KeyView ViewOf(const Sample& sample) {
     return {sample.stack.get(), sample.thread.get(), sample.event};
   }
-  bool AddOne(const Sample& sample);
+  // `sample_at`, `weight_at`: of each of `count`.
+  template <typename SampleAt, typename WeightAt>
+  size_t AddEach(size_t count, SampleAt sample_at, WeightAt weight_at);
+  bool AddOne(const Sample& sample, uint64_t weight);
 
   const size_t max_entries_;
   Entries entries_;

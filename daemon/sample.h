@@ -77,6 +77,12 @@ struct Sample {
   std::shared_ptr<const Branches> branches = nullptr;  // null: none
 };
 
+// One of several samples, as somebody has it who has a share in it: with a weight of its own.
+struct PickedSample {
+  uint32_t index = 0;
+  uint64_t weight = 0;
+};
+
 // What it takes of a bound on samples, with its branches: 1 without any.
 inline size_t RoomOf(const Sample& sample) {
   if (sample.branches == nullptr) return 1;

@@ -34,6 +34,9 @@ class SampleSink {
   SampleSink& operator=(const SampleSink&) = delete;
   virtual ~SampleSink() = default;
   virtual void Deliver(std::span<const Sample> samples) = 0;
+  // Some of `samples`. The same as Deliver() of copies with these weights, which is what it does if
+  // it is not overridden; who only counts them need not copy.
+  virtual void DeliverPicked(std::span<const Sample> samples, std::span<const PickedSample> picked);
   // Whether somebody waits for them. Otherwise they may be handed on in larger pieces, a moment
   // later, which costs less: see kLongestHold.
   virtual bool Hurries() const { return true; }
@@ -59,6 +62,9 @@ struct SampleShare {
   // is 0, `scale` times what the sample itself says.
   uint64_t weight = 0;
   double scale = 1;
+  // Only if WantsComm(). A subscriber is written to by the reader all the time, so that a look at
+  // it costs a worker a cache miss: not where nothing is asked for.
+  bool asks_comm = false;
 };
 
 // A subscriber leaves: handed to each worker behind the last sample it has a share in. When the

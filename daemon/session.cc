@@ -342,6 +342,17 @@ void Session::Deliver(std::span<const Sample> samples) {
   for (const auto& stream : streams) stream->Push(samples);
 }
 
+void Session::DeliverPicked(std::span<const Sample> samples, std::span<const PickedSample> picked) {
+  if (recorder_ == nullptr && !spec_.continuous()) {
+    absl::MutexLock lock(&mutex_);
+    if (streams_.empty()) {
+      dropped_profile_full_ += profile_.AddPicked(samples, picked);
+      return;
+    }
+  }
+  SampleSink::DeliverPicked(samples, picked);
+}
+
 SessionFigures Session::Figures(const FeedStats& stats) const {
   SessionFigures figures{.seen = stats.source.samples,
                          .lost = stats.source.lost_samples,

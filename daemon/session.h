@@ -117,6 +117,8 @@ class Session : public SampleSink {
   }
 
   void Deliver(std::span<const Sample> samples) override;
+  void DeliverPicked(std::span<const Sample> samples,
+                     std::span<const PickedSample> picked) override;
   // While somebody reads a stream of it.
   bool Hurries() const override { return streaming_.load(std::memory_order_relaxed); }
 

@@ -14,6 +14,9 @@ namespace {
 
 // Samples that are handed on together.
 constexpr size_t kDeliverSamples = 256;
+// Samples that are held at most for those who do not hurry: 72 KiB a worker, and 16 bytes for each
+// share in one.
+constexpr size_t kHeldSamples = 1024;
 
 // The history of the thread that a sample is of.
 class HistoryOfSample : public unwind::TaskHistory {
@@ -120,7 +123,8 @@ bool Worker::TakeShares(std::span<const SampleShare> shares, const unwind::Proce
   if (sink_ != nullptr) return true;
   const std::string& comm = process.Comm(current_.tid);
   for (const SampleShare& share : shares) {
-    if (share.subscriber->WantsComm(comm)) current_.shares.push_back(share);
+    if (share.asks_comm && !share.subscriber->WantsComm(comm)) continue;
+    current_.shares.push_back(share);
   }
   return !current_.shares.empty();
 }
@@ -213,16 +217,14 @@ void Worker::Finish(const PendingSample& pending, const unwind::Process& process
   }
   for (const SampleShare& share : pending.shares) {
     const auto [found, fresh] = outboxes_.try_emplace(share.subscriber);
-    Outbox& outbox = found->second;
-    if (fresh) outbox.hurries = share.subscriber->Hurries();
-    Put(sample, share, &outbox);
-    if (outbox.samples.size() >= kDeliverSamples) HandOver(share.subscriber, &outbox);
+    if (fresh) found->second.hurries = share.subscriber->Hurries();
+    Put(sample.weight, share, &found->second);
   }
+  held_.push_back(std::move(sample));
+  if (held_.size() >= kHeldSamples) DeliverAll();
 }
 
-void Worker::Put(const Sample& sample, const SampleShare& share, Outbox* out) {
-  out->samples.push_back(sample);
-  uint64_t& weight = out->samples.back().weight;
+void Worker::Put(uint64_t weight, const SampleShare& share, Outbox* out) {
   if (share.weight != 0) {
     weight = share.weight;
   } else if (share.scale != 1) {
@@ -230,6 +232,7 @@ void Worker::Put(const Sample& sample, const SampleShare& share, Outbox* out) {
     weight = static_cast<uint64_t>(exact);
     out->kept_back = exact - static_cast<double>(weight);
   }
+  out->picked.push_back({.index = static_cast<uint32_t>(held_.size()), .weight = weight});
 }
 
 void Worker::DeliverBatch() {
@@ -248,16 +251,16 @@ void Worker::DeliverBatch() {
     return;
   }
   for (auto& [subscriber, outbox] : outboxes_) {
-    if (outbox.samples.empty()) continue;
+    if (outbox.picked.empty()) continue;
     if (due_ == absl::InfiniteFuture()) due_ = now + kLongestHold;
     if (outbox.hurries) HandOver(subscriber, &outbox);
   }
 }
 
 void Worker::HandOver(Subscriber* subscriber, Outbox* outbox) {
-  if (outbox->samples.empty()) return;
-  subscriber->Deliver(outbox->samples);
-  outbox->samples.clear();
+  if (outbox->picked.empty()) return;
+  subscriber->DeliverPicked(held_, outbox->picked);
+  outbox->picked.clear();
 }
 
 void Worker::DeliverAll() {
@@ -265,6 +268,7 @@ void Worker::DeliverAll() {
     outbox.hurries = subscriber->Hurries();
     HandOver(subscriber, &outbox);
   }
+  held_.clear();
   due_ = absl::InfiniteFuture();
 }
 

@@ -95,14 +95,16 @@ class Worker {
   PendingSample current_;         // reused for every sample
   std::vector<Sample> finished_;  // for the sink
   struct Outbox {
-    std::vector<Sample> samples;
+    std::vector<PickedSample> picked;  // of held_
     bool hurries = false;  // as of its first sample or the last time that all was delivered
     // Of a unit of weight: what rounding kept back, so that sums are true to a unit.
     double kept_back = 0;
   };
-  static void Put(const Sample& sample, const SampleShare& share, Outbox* out);
-  static void HandOver(Subscriber* subscriber, Outbox* outbox);
+  // The next sample of held_.
+  void Put(uint64_t weight, const SampleShare& share, Outbox* out);
+  void HandOver(Subscriber* subscriber, Outbox* outbox);
   absl::flat_hash_map<Subscriber*, Outbox> outboxes_;
+  std::vector<Sample> held_;                 // since all was delivered
   absl::Time due_ = absl::InfiniteFuture();  // when those who do not hurry get theirs
   uint64_t now_ns_ = 0;                      // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
