@@ -133,7 +133,6 @@ absl::Status Pipeline::ReadAll() {
               options_.gate == nullptr ? kMaxWait : std::min(kMaxWait, options_.gate->MaxWait());
           source_->Wait(std::clamp(deadline_ - absl::Now(), absl::ZeroDuration(), longest));
         }
-        for (size_t i = 0; i < workers_.size(); ++i) LetGo(i);
         until_check = 0;
         break;
       case pmu::ReadResult::kEnd:
@@ -177,14 +176,14 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
     }
   }
   const bool sample = header->type == PERF_RECORD_SAMPLE;
-  const std::span<const SampleShare> shares =
-      sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>();
   std::optional<pmu::KeptRecord> kept;
   if (sample && event != kMadeHere && header->size >= kWorthKeeping) kept = source_->Keep();
   if (kept.has_value()) {
-    batches_[worker].AppendKept(header, event, *kept, shares);
+    batches_[worker].AppendKept(header, event, *kept);
   } else {
-    batches_[worker].Append(header, event, shares);
+    batches_[worker].Append(
+        header, event,
+        sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>());
   }
   if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
 }

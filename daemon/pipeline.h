@@ -5,10 +5,8 @@
 //
 // The reader never waits for a worker on a live source: a full queue costs its samples, counted;
 // mappings and names are kept on up to twice the bound, since losing them would spoil every later
-// sample. On a patient source (a recording) the reader waits instead, and nothing is dropped.
-//
-// What is large, a sample with a copy of a stack, is not copied again but read by the worker where
-// the source has it, in the ring or in the recording.
+// sample. On a patient source (a recording) the reader waits instead, and nothing is dropped; what
+// is large in a recording is not copied, but read by the worker where the source has it.
 //
 // Thread rules: Start() and Join() by the owner; the rest from any thread.
 #pragma once

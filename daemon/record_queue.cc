@@ -28,22 +28,19 @@ void RecordBatch::Append(const perf_event_header* header, uint32_t event,
     words_.resize(word + header->size / 8 + 1);
     std::memcpy(words_.data() + word, header, header->size);
   }
-  AddItem({.word = word, .event = event}, shares);
+  items_.push_back({.word = word,
+                    .event = event,
+                    .share_count = static_cast<uint32_t>(shares.size()),
+                    .first_share = shares_.size()});
+  shares_.insert(shares_.end(), shares.begin(), shares.end());
 }
 
 void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
-                             const pmu::KeptRecord& kept, std::span<const SampleShare> shares) {
-  AddItem({.word = words_.size(), .event = event, .kept = 1}, shares);
+                             const pmu::KeptRecord& kept) {
+  items_.push_back({.word = words_.size(), .event = event, .kept = 1});
   words_.push_back(reinterpret_cast<uintptr_t>(header));
   kept_.push_back(kept);
   kept_bytes_ += header->size;
-}
-
-void RecordBatch::AddItem(Item item, std::span<const SampleShare> shares) {
-  item.share_count = static_cast<uint32_t>(shares.size());
-  item.first_share = shares_.size();
-  items_.push_back(item);
-  shares_.insert(shares_.end(), shares.begin(), shares.end());
 }
 
 bool RecordBatch::Clear() {

@@ -43,8 +43,7 @@ class RecordBatch {
   void Append(const perf_event_header* header, uint32_t event,
               std::span<const SampleShare> shares = {});
   // A record that its source keeps.
-  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept,
-                  std::span<const SampleShare> shares = {});
+  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept);
   // Stacks of its samples that were resolved ahead (ResolveAhead), in the samples' order.
   std::vector<unwind::ResolvedStack>* resolved() { return &resolved_; }
   // What the source is to let go when the batch is done with.
@@ -70,8 +69,6 @@ class RecordBatch {
   }
 
  private:
-  void AddItem(Item item, std::span<const SampleShare> shares);
-
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
   std::vector<SampleShare> shares_;
@@ -95,7 +92,7 @@ class RecordQueue {
   std::vector<RecordBatch> TakeBack();
   void Reuse(RecordBatch batch);
   RecordBatch TakeSpare();
-  static constexpr size_t kSpareBatches = 4;
+  static constexpr size_t kSpareBatches = 8;
   void Close();
   size_t bytes() const;
 

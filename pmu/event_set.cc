@@ -84,9 +84,11 @@ absl::Status EventSet::OpenAll(const ChosenEvent& event, const EventTarget& targ
 absl::Status EventSet::OpenTarget(const EventTarget& target, uint64_t ring_bytes) {
   const auto make_installer = [&](uint64_t bytes) {
     for (SourceEvent& event : events_) {
-      // A reader that wakes at a quarter of the ring has three quarters left to be late.
+      // A reader that wakes at a quarter of the ring has three quarters left to be late. Of large
+      // rings it wakes earlier: what it reads at once is then passed on in few batches, whose memory
+      // is soon there again (daemon/record_queue.h).
       event.attr.watermark = 1;
-      event.attr.wakeup_watermark = static_cast<uint32_t>(bytes / 4);
+      event.attr.wakeup_watermark = static_cast<uint32_t>(std::min(bytes / 4, kWakeupBytes));
     }
     installer_ = std::make_unique<Installer>(kernel_, &rings_, &events_, code_);
   };
@@ -167,7 +169,6 @@ bool EventSet::Take(RawRecord* out) {
     out->who = {.pid = static_cast<int32_t>(words[made_at_ + 1]),
                 .tid = static_cast<int32_t>(words[made_at_ + 1] >> 32)};
     made_at_ += out->header->size / 8;
-    taken_from_ = nullptr;
     return true;
   }
   const RingOrder::Next* next = rings_.order().Pop();
@@ -199,10 +200,6 @@ absl::StatusOr<ReadResult> EventSet::Next(RawRecord* out) {
   undecodable_.store(rings_.order().malformed(), std::memory_order_relaxed);
   rings_.order().ReleaseAll();
   return finished_ ? ReadResult::kEnd : ReadResult::kIdle;
-}
-
-std::optional<KeptRecord> EventSet::Keep() {
-  return taken_from_ == nullptr ? std::nullopt : rings_.Hold(*taken_from_);
 }
 
 bool EventSet::Account(const RawRecord& record) {

@@ -35,6 +35,8 @@ namespace lbrd::pmu {
 
 inline constexpr uint64_t kDefaultRingBytes = uint64_t{8} << 20;
 inline constexpr uint64_t kMaxRingBytes = uint64_t{256} << 20;
+// Its reader is woken when so much has been written to a ring, or a quarter of it.
+inline constexpr uint64_t kWakeupBytes = uint64_t{512} << 10;
 
 class EventSet : public RecordSource {
  public:
@@ -78,8 +80,6 @@ class EventSet : public RecordSource {
   void Finish() override;
   SourceStats stats() const override;
   std::vector<std::string> notes() const override;
-  std::optional<KeptRecord> Keep() override;
-  void LetGo(const KeptRecord& kept) override { rings_.LetGo(kept); }
   absl::Status LendEvent(int32_t cpu,
                          const std::function<absl::Status(const LentEvent&)>& take) const override;
 
@@ -113,7 +113,7 @@ class EventSet : public RecordSource {
   std::optional<OwnerFilter> owners_;
   uint64_t gaps_ended_ = 0;  // that owners_ knows of
   RecordWriter made_;
-  const Ring* taken_from_ = nullptr;  // the ring of the record taken last; null: made here
+  const Ring* taken_from_ = nullptr;  // the ring of the record taken last
   size_t made_at_ = 0;                // words of made_ that were handed out
   std::vector<pollfd> poll_;          // the signal, the target process, then rings
   uint64_t polled_changes_ = UINT64_MAX;

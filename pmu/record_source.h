@@ -41,9 +41,7 @@ struct RawRecord {
 
 // A record that RecordSource::Keep() keeps.
 struct KeptRecord {
-  // The source's own numbers: of where it stands, and which one it is there.
-  uint32_t place = 0;
-  uint64_t number = 0;
+  uint32_t place = 0;  // the source's own number of where it stands
 };
 
 enum class ReadResult {

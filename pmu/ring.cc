@@ -5,11 +5,10 @@
 
 namespace lbrd::pmu {
 
-Ring::Ring(void* control, uint64_t page_bytes, uint64_t data_bytes, uint32_t number)
+Ring::Ring(void* control, uint64_t page_bytes, uint64_t data_bytes)
     : control_(static_cast<perf_event_mmap_page*>(control)),
       data_(static_cast<const std::byte*>(control) + page_bytes),
-      mask_(data_bytes - 1),
-      number_(number) {
+      mask_(data_bytes - 1) {
   tail_ = cursor_ = head_ = control_->data_tail;
 }
 
@@ -46,30 +45,11 @@ void Ring::Advance() {
   cursor_ += reinterpret_cast<const perf_event_header*>(data_ + (cursor_ & mask_))->size;
 }
 
-std::optional<uint64_t> Ring::Hold() {
-  const uint64_t offset = cursor_ & mask_;
-  const uint64_t size = reinterpret_cast<const perf_event_header*>(data_ + offset)->size;
-  // Three quarters are left for what the kernel writes meanwhile.
-  if (size > mask_ + 1 - offset || unreleased_bytes() > data_bytes() / 4) return std::nullopt;
-  held_.push_back({.at = cursor_});
-  return first_number_ + held_.size() - 1;
-}
-
-void Ring::LetGo(uint64_t number) {
-  held_[number - first_number_].gone = true;
-  while (!held_.empty() && held_.front().gone) {
-    held_.pop_front();
-    ++first_number_;
-  }
-}
-
 void Ring::Release() {
-  const uint64_t until = held_.empty() ? cursor_ : held_.front().at;
-  if (tail_ == until) return;
-  tail_ = until;
+  if (tail_ == cursor_) return;
+  tail_ = cursor_;
   // B: pairs with the kernel's control dependency on data_tail (__perf_output_begin): our reads of
-  // the records, and those of others that LetGo() has told of, are over before it may write over
-  // them.
+  // the records are over before it may write over them.
   std::atomic_ref<__u64>(control_->data_tail).store(tail_, std::memory_order_release);
 }
 

@@ -75,7 +75,7 @@ const RingOrder::Next* RingOrder::Pop() {
     ring->Advance();
     PushNext(ring);
     // Give space back in large steps: each store bounces the control page's cache line.
-    if (ring->unreleased_bytes() > ring->data_bytes() / 8) ring->Release();
+    if (ring->held_bytes() > ring->data_bytes() / 8) ring->Release();
   }
   if (heap_.empty() || heap_.front().next.who.time >= release_before_) {
     handed_out_before_ = release_before_;

@@ -22,8 +22,7 @@ absl::StatusOr<Ring*> RingSet::Map(const Event& event, uint64_t bytes, absl::str
         "; ask for smaller rings, or raise kernel.perf_event_mlock_kb"));
   }
   rings_.push_back({use.fd(), memory, bytes, /*retired=*/false,
-                    std::make_unique<Ring>(memory, kernel_.PageBytes(), bytes, next_number_)});
-  by_number_[next_number_++] = rings_.back().ring.get();
+                    std::make_unique<Ring>(memory, kernel_.PageBytes(), bytes)});
   ++live_;
   ++changes_;
   mapped_bytes_ += bytes;
@@ -43,30 +42,15 @@ void RingSet::Retire(Ring* ring) {
 }
 
 void RingSet::UnmapDrained() {
-  const std::vector<Ring*> drained = order_.TakeDrained();
-  drained_.insert(drained_.end(), drained.begin(), drained.end());
-  const auto held = std::partition(drained_.begin(), drained_.end(),
-                                   [](const Ring* ring) { return ring->holds(); });
-  const std::vector<Ring*> free(held, drained_.end());
-  drained_.erase(held, drained_.end());
-  for (const Ring* ring : free) {
+  for (const Ring* ring : order_.TakeDrained()) {
     const auto found = std::find_if(rings_.begin(), rings_.end(), [ring](const Mapped& mapped) {
       return mapped.ring.get() == ring;
     });
     kernel_.UnmapRing(found->memory, found->bytes);
     mapped_bytes_ -= found->bytes;
-    by_number_.erase(ring->number());
     rings_.erase(found);
   }
 }
-
-std::optional<KeptRecord> RingSet::Hold(const Ring& ring) {
-  const std::optional<uint64_t> number = by_number_.at(ring.number())->Hold();
-  if (!number.has_value()) return std::nullopt;
-  return KeptRecord{.place = ring.number(), .number = *number};
-}
-
-void RingSet::LetGo(const KeptRecord& kept) { by_number_.at(kept.place)->LetGo(kept.number); }
 
 void RingSet::AppendPoll(std::vector<pollfd>* out) const {
   for (const Mapped& mapped : rings_) {

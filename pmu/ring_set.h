@@ -8,16 +8,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "pmu/event.h"
 #include "pmu/kernel.h"
-#include "pmu/record_source.h"
 #include "pmu/ring.h"
 #include "pmu/ring_order.h"
 
@@ -36,12 +33,8 @@ class RingSet {
   // Its events have stopped: what it holds is still handed out, then it is unmapped. Its descriptor
   // is not polled any more, and may be closed.
   void Retire(Ring* ring);
-  // Unmaps what Retire() was called for and is empty now, and of which nothing is held. Not while a
-  // record of order() is in use.
+  // Unmaps what Retire() was called for and is empty now. Only while no record is held.
   void UnmapDrained();
-  // Holds the record that order() gave last, in that ring: see Ring::Hold().
-  std::optional<KeptRecord> Hold(const Ring& ring);
-  void LetGo(const KeptRecord& kept);
 
   RingOrder& order() { return order_; }
   const RingOrder& order() const { return order_; }
@@ -72,9 +65,6 @@ class RingSet {
   Kernel& kernel_;
   RingOrder order_;
   std::vector<Mapped> rings_;
-  absl::flat_hash_map<uint32_t, Ring*> by_number_;
-  uint32_t next_number_ = 0;
-  std::vector<Ring*> drained_;  // nothing is left in them but what is held
   size_t live_ = 0;
   uint64_t mapped_bytes_ = 0;
   uint64_t changes_ = 0;

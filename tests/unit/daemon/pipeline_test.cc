@@ -547,31 +547,6 @@ TEST_F(SharedPipelineTest, WhoLeavesHasAllBefore) {
   EXPECT_EQ(had, 10u);
 }
 
-TEST_F(SharedPipelineTest, LargeSamplesAreReadWhereALiveSourceKeepsThem) {
-  static constexpr uint64_t kSamples = 2000;
-  auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
-  source->KeepRecords();
-  for (uint64_t time = 1; time <= kSamples; ++time) {
-    pmu::WireSample large{.pid = 100, .tid = 100, .time = time};
-    large.chain.assign(200, 0x1000 * time);
-    large.chain[0] = static_cast<uint64_t>(PERF_CONTEXT_USER);
-    source->Add(pmu::Wire(large));
-  }
-  source->AddCall([this] { hurried_.Await(kSamples); });
-  // All is given back, though nothing more is read.
-  for (int i = 0; i < 5000; ++i) {
-    source->AddCall([this] {
-      if (source_->let_go() != kSamples) absl::SleepFor(absl::Milliseconds(1));
-    });
-  }
-  source->AddCall([this] { EXPECT_EQ(source_->let_go(), kSamples); });
-  MakeShared(std::move(source));
-  ASSERT_TRUE(RunToEnd().ok());
-  EXPECT_EQ(source_->kept(), kSamples);
-  EXPECT_EQ(hurried_.times().size(), kSamples);
-  EXPECT_EQ(patient_.times(), hurried_.times());
-}
-
 TEST_F(PipelineTest, StopsOnRequestAndDeliversWhatWasTaken) {
   auto source = std::make_unique<ScriptedSource>(/*patient=*/false);
   for (uint64_t time = 1; time <= 100; ++time) source->Add(SampleOf(100, time));

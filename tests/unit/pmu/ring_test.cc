@@ -4,7 +4,6 @@
 
 #include <cstring>
 #include <numeric>
-#include <optional>
 #include <vector>
 
 #include "wire_records.h"
@@ -83,78 +82,10 @@ TEST(Ring, GivesSpaceBackOnlyByRelease) {
   ASSERT_NE(ring.Peek(), nullptr);
   ring.Advance();
   EXPECT_EQ(memory.control()->data_tail, 0u);
-  EXPECT_EQ(ring.unreleased_bytes(), 16u);
+  EXPECT_EQ(ring.held_bytes(), 16u);
   ring.Release();
   EXPECT_EQ(memory.control()->data_tail, 16u);
-  EXPECT_EQ(ring.unreleased_bytes(), 0u);
-}
-
-TEST(Ring, HoldsRecordsWhileItsCursorGoesOn) {
-  Memory memory(kPage);
-  Ring ring = memory.MakeRing();
-  for (uint64_t first = 100; first <= 500; first += 100) memory.Write(Record(2, first));
-  ring.Refresh();
-  std::vector<std::optional<uint64_t>> numbers;
-  const perf_event_header* second = nullptr;
-  for (int i = 0; i < 5; ++i) {
-    ASSERT_NE(ring.Peek(), nullptr);
-    if (i == 1) second = ring.Peek();
-    numbers.push_back(i == 1 || i == 2 || i == 3 ? ring.Hold() : std::nullopt);
-    ring.Advance();
-  }
-  ring.Release();
-  EXPECT_EQ(memory.control()->data_tail, 16u) << "up to the first that is held";
-  ring.LetGo(numbers[2].value());
-  ring.Release();
-  EXPECT_EQ(memory.control()->data_tail, 16u);
-  EXPECT_EQ(Copy(second), Record(2, 200));
-  ring.LetGo(numbers[1].value());
-  EXPECT_TRUE(ring.holds());
-  ring.Release();
-  EXPECT_EQ(memory.control()->data_tail, 48u) << "two at once";
-  ring.LetGo(numbers[3].value());
-  EXPECT_FALSE(ring.holds());
-  ring.Release();
-  EXPECT_EQ(memory.control()->data_tail, 80u);
-  // Numbers go on.
-  memory.Write(Record(2, 600));
-  ring.Refresh();
-  ASSERT_NE(ring.Peek(), nullptr);
-  const std::optional<uint64_t> next = ring.Hold();
-  EXPECT_GT(next, numbers[3]);
-  ring.Advance();
-  ring.LetGo(next.value());
-  ring.Release();
-  EXPECT_EQ(memory.control()->data_tail, 96u);
-}
-
-TEST(Ring, HoldsNoWrappedRecord) {
-  Memory memory(kPage, /*begin=*/kPage - 16);
-  Ring ring = memory.MakeRing();
-  memory.Write(Record(3, 100));
-  memory.Write(Record(3, 200));
-  ring.Refresh();
-  ASSERT_NE(ring.Peek(), nullptr);
-  EXPECT_FALSE(ring.Hold().has_value());
-  ring.Advance();
-  ASSERT_NE(ring.Peek(), nullptr);
-  EXPECT_TRUE(ring.Hold().has_value());
-}
-
-TEST(Ring, LeavesTheKernelThreeQuarters) {
-  Memory memory(kPage);
-  Ring ring = memory.MakeRing();
-  constexpr size_t kWords = 8;
-  uint64_t held = 0;
-  for (uint64_t i = 0; i < kPage / (kWords * 8); ++i) {
-    memory.Write(Record(kWords, 100 * i));
-    ring.Refresh();
-    ASSERT_NE(ring.Peek(), nullptr);
-    if (ring.Hold().has_value()) ++held;
-    ring.Advance();
-    ring.Release();
-  }
-  EXPECT_EQ(held, kPage / 4 / (kWords * 8) + 1) << "with the one that crosses the quarter";
+  EXPECT_EQ(ring.held_bytes(), 0u);
 }
 
 TEST(Ring, GoesOnWhereTheTailStands) {
