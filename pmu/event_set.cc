@@ -85,8 +85,8 @@ absl::Status EventSet::OpenTarget(const EventTarget& target, uint64_t ring_bytes
   const auto make_installer = [&](uint64_t bytes) {
     for (SourceEvent& event : events_) {
       // A reader that wakes at a quarter of the ring has three quarters left to be late. Of large
-      // rings it wakes earlier: what it reads at once is then passed on in few batches, whose memory
-      // is soon there again (daemon/record_queue.h).
+      // rings it wakes earlier: what it reads at once is then passed on in few batches, whose
+      // memory is soon there again (daemon/record_queue.h).
       event.attr.watermark = 1;
       event.attr.wakeup_watermark = static_cast<uint32_t>(std::min(bytes / 4, kWakeupBytes));
     }
