@@ -262,6 +262,15 @@ TEST_F(DebugFileTest, FetchesDwarfWhereOnlyNamesAreHere) {
   ASSERT_TRUE(dwarf.has_value());
   EXPECT_NE(dwarf->FindSection(".debug_info"), nullptr);
   EXPECT_EQ(files_.fetched_.size(), 1u);
+  // A debug file that has names only.
+  files_.files_["/opt/app/prog.debug"] = WithSymbol("linked", "one build");
+  files_.files_["/opt/app/stripped"] = Linked(0, "prog.debug", "one build");
+  const auto stripped = cache.Get(1, {.path = "/opt/app/stripped"});
+  EXPECT_TRUE(stripped->FindSymbol(kText).has_value());
+  EXPECT_EQ(files_.fetched_.size(), 1u);
+  EXPECT_NE(stripped->DebugInfoFile()->FindSection(".debug_info"), nullptr);
+  files_.far_.clear();
+  EXPECT_NE(stripped->DebugInfoFile()->FindSection(".symtab"), nullptr) << "it is all there is";
 }
 
 TEST_F(DebugFileTest, DoesNotFollowALinkOutOfItsFolders) {
