@@ -77,7 +77,7 @@ void End(pid_t pid, int how = SIGTERM) {
 
 }  // namespace
 
-absl::StatusOr<PrivateDaemon> PrivateDaemon::Start(const std::string& program) {
+absl::StatusOr<PrivateDaemon> PrivateDaemon::Start(const std::string& program, bool quiet) {
   const absl::StatusOr<std::string> found = FindDaemon(program);
   if (!found.ok()) return found.status();
   const SocketFolder folder;
@@ -93,7 +93,7 @@ absl::StatusOr<PrivateDaemon> PrivateDaemon::Start(const std::string& program) {
     // Ctrl-C is for the client, which ends its daemon itself.
     setpgid(0, 0);
     execl(found->c_str(), "lbrd", "--replay", "--socket", socket.c_str(), "--ready-fd",
-          ready_fd.c_str(), nullptr);
+          ready_fd.c_str(), "--log-level", quiet ? "error" : "info", nullptr);
     _exit(127);
   }
   close(ready[1]);

@@ -16,8 +16,9 @@ namespace lbrd::client {
 class PrivateDaemon {
  public:
   // Starts `program` (empty: the lbrd beside this program, or in PATH) and connects to it.
+  // `quiet`: it says only what went wrong; otherwise also what takes it long, on standard error.
   // kNotFound: there is none.
-  static absl::StatusOr<PrivateDaemon> Start(const std::string& program);
+  static absl::StatusOr<PrivateDaemon> Start(const std::string& program, bool quiet);
   PrivateDaemon(PrivateDaemon&& other) noexcept;
   PrivateDaemon& operator=(PrivateDaemon&&) = delete;
   ~PrivateDaemon();  // ends it

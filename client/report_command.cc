@@ -51,7 +51,7 @@ absl::Status Report(const Common& common, const ReportFlags& flags) {
   const absl::StatusOr<std::vector<Output>> outputs =
       PlanOutputs(flags.output.files, flags.output.format, flags.output.event);
   if (!outputs.ok()) return outputs.status();
-  const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(flags.daemon);
+  const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(flags.daemon, common.quiet);
   if (!daemon.ok()) return daemon.status();
   const Client& client = daemon->client();
 
@@ -99,7 +99,9 @@ void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
       "Examples:\n"
       "  lbrctl report -i perf.data                       hottest functions\n"
       "  lbrctl report -i perf.data --format jsonl        every sample, a JSON object a line\n"
-      "  lbrctl report -i perf.data -o flamegraph.svg");
+      "  lbrctl report -i perf.data -o flamegraph.svg\n"
+      "Debug files and programs that are not here come from the debuginfod servers in\n"
+      "$DEBUGINFOD_URLS, if it is set.");
   command->callback(
       [flags, &common, action] { *action = [flags, &common] { return Report(common, *flags); }; });
 }

@@ -332,8 +332,10 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
   if (continuous.has_value()) continuous->Start();
   const std::string why = RunMainLoop(
       Duties(options, broker, notify, start.sockets_given, &*config, &sessions, &flows, &activity));
+  // A recording's daemon has nothing to finish, and may be waiting for a file from far away.
+  if (options.replay) _exit(0);
   notify("STOPPING=1\nSTATUS=stopping");
-  if (!options.replay) Log(LogLevel::kInfo, absl::StrCat("stopping: ", why));
+  Log(LogLevel::kInfo, absl::StrCat("stopping: ", why));
   servers->metrics.reset();
   // Sessions first: their streams then end in order, each with its last message.
   if (continuous.has_value()) continuous->Stop();

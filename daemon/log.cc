@@ -39,7 +39,10 @@ std::string FormatLogLine(LogLevel level, absl::string_view line, bool journal) 
 void Log(LogLevel level, absl::string_view line) {
   if (level > max_level.load(std::memory_order_relaxed)) return;
   static const bool journal = IsJournal(STDERR_FILENO, std::getenv("JOURNAL_STREAM"));
-  const std::string text = FormatLogLine(level, line, journal);
+  static const bool terminal = isatty(STDERR_FILENO) == 1;
+  // There lbrctl, which shares it with the daemon that reads a recording, may have drawn its bar.
+  const std::string text =
+      absl::StrCat(terminal ? "\r\x1b[K" : "", FormatLogLine(level, line, journal));
   // Nowhere is left to complain to when this fails.
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -29,7 +30,9 @@ absl::string_view BaseName(absl::string_view path) { return path.substr(path.rfi
 }  // namespace
 
 RecordingFiles::RecordingFiles(const std::string& recording_path,
-                               const std::vector<pmu::RecordedBuildId>& build_ids) {
+                               const std::vector<pmu::RecordedBuildId>& build_ids,
+                               std::unique_ptr<Debuginfod> debuginfod)
+    : debuginfod_(std::move(debuginfod)) {
   char* absolute = realpath(std::string(FolderOf(recording_path)).c_str(), nullptr);
   if (absolute != nullptr) folder_ = absolute;
   free(absolute);
@@ -44,13 +47,15 @@ RecordingFiles::RecordingFiles(const std::string& recording_path,
   }
 }
 
+std::string RecordingFiles::BuildIdOf(const unwind::FileIdentity& file) const {
+  if (!file.build_id.empty()) return file.build_id;
+  const auto recorded = build_ids_.find(file.path);
+  return recorded != build_ids_.end() ? recorded->second : "";
+}
+
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Open(
     int32_t, const unwind::FileIdentity& file) {
-  std::string build_id = file.build_id;
-  if (build_id.empty()) {
-    const auto recorded = build_ids_.find(file.path);
-    if (recorded != build_ids_.end()) build_id = recorded->second;
-  }
+  const std::string build_id = BuildIdOf(file);
   if (file.path == "[vdso]") {
     absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> vdso = VdsoBytes();
     if (vdso.ok() && !build_id.empty() && HasBuildId(*vdso, build_id)) return vdso;
@@ -83,6 +88,21 @@ absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Open(
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::OpenDebug(
     int32_t, const std::string& build_id) {
   return OpenRegularBytes(BuildIdPath("/usr/lib/debug", build_id, ".debug"));
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::Fetch(
+    const unwind::FileIdentity& file) {
+  const std::string build_id = BuildIdOf(file);
+  if (debuginfod_ == nullptr || build_id.empty() || !absl::StartsWith(file.path, "/")) {
+    return absl::UnimplementedError("it cannot be fetched");
+  }
+  return debuginfod_->Get(Debuginfod::Kind::kExecutable, build_id, file.path);
+}
+
+absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::FetchDebug(
+    const unwind::FileIdentity& file) {
+  if (debuginfod_ == nullptr) return absl::UnimplementedError("it cannot be fetched");
+  return debuginfod_->Get(Debuginfod::Kind::kDebugInfo, file.build_id, file.path);
 }
 
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> RecordingFiles::OpenPath(

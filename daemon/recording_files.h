@@ -5,15 +5,17 @@
 // wrong stacks; it is refused, and the reason shown.
 //
 // Looked for, in this order: the recorded path; the folder of the recording; /usr/lib/debug and
-// ~/.debug by build ID.
+// ~/.debug by build ID. Fetched, where a server is configured: by debuginfod.
 //
 // Thread rules: thread-safe.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "daemon/debuginfod.h"
 #include "pmu/perf_data.h"
 #include "unwind/file_source.h"
 
@@ -22,12 +24,17 @@ namespace lbrd::daemon {
 class RecordingFiles : public unwind::FileSource {
  public:
   RecordingFiles(const std::string& recording_path,
-                 const std::vector<pmu::RecordedBuildId>& build_ids);
+                 const std::vector<pmu::RecordedBuildId>& build_ids,
+                 std::unique_ptr<Debuginfod> debuginfod = nullptr);
 
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
       int32_t pid, const unwind::FileIdentity& file) override;
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenDebug(
       int32_t pid, const std::string& build_id) override;
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Fetch(
+      const unwind::FileIdentity& file) override;
+  absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> FetchDebug(
+      const unwind::FileIdentity& file) override;
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> OpenPath(
       int32_t pid, const std::string& path) override;
   // perf-PID.map in the folder of the recording, or in /tmp: there only of the recording's owner or
@@ -36,11 +43,15 @@ class RecordingFiles : public unwind::FileSource {
                                                                         std::string* path) override;
 
  private:
+  // Empty: none was recorded.
+  std::string BuildIdOf(const unwind::FileIdentity& file) const;
+
   std::string folder_;
   uint32_t owner_ = 0;           // of the recording
   int64_t written_seconds_ = 0;  // when it was, since the epoch
   std::string perf_cache_;       // ~/.debug, where perf keeps what it recorded
   absl::flat_hash_map<std::string, std::string> build_ids_;  // by recorded path
+  const std::unique_ptr<Debuginfod> debuginfod_;             // nullptr: nothing is fetched
 };
 
 }  // namespace lbrd::daemon

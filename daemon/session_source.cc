@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/debuginfod.h"
 #include "daemon/recording_files.h"
 #include "daemon/session_admission.h"
 #include "daemon/session_events.h"
@@ -252,7 +253,8 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
         absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
   }
   for (const std::string& note : info.notes) source.notes.push_back(note);
-  source.files = std::make_unique<RecordingFiles>(path, info.build_ids);
+  source.files =
+      std::make_unique<RecordingFiles>(path, info.build_ids, Debuginfod::OfEnvironment());
   source.tasks = std::make_unique<SessionTasks>(table, SessionTasks::Scope::kRecording);
   source.begin = [tasks = source.tasks.get()](pmu::RecordWriter*) { return tasks->Begin({}); };
   source.progress = [recording = data->get()] {

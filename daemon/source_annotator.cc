@@ -70,13 +70,21 @@ void SourceAnnotator::Lease::Annotate(const std::vector<std::shared_ptr<const Fr
 }
 
 unwind::SourceLines* SourceAnnotator::LinesOf(const BinaryPtr& binary) {
-  const auto known = by_binary_.find(binary.get());
+  std::optional<unwind::ElfFile> file;
+  auto known = by_binary_.find(binary.get());
+  if (known == by_binary_.end()) {
+    // Other requests need not wait: it may have to be fetched from far away.
+    mutex_.Unlock();
+    file = binary->DebugInfoFile();
+    mutex_.Lock();
+    known = by_binary_.find(binary.get());
+  }
   if (known != by_binary_.end()) {
     open_.splice(open_.begin(), open_, known->second);
     return open_.front().lines.get();
   }
   Open opened{.binary = binary, .lines = nullptr};
-  if (const std::optional<unwind::ElfFile> file = binary->DebugInfoFile()) {
+  if (file.has_value()) {
     auto lines = unwind::SourceLines::Open(*file);
     if (lines.ok()) opened.lines = *std::move(lines);
   }

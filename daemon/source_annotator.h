@@ -52,6 +52,7 @@ class SourceAnnotator {
     BinaryPtr binary;
     std::unique_ptr<unwind::SourceLines> lines;  // null: there are none
   };
+  // Lets go of the lock while it looks for a file.
   unwind::SourceLines* LinesOf(const BinaryPtr& binary) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

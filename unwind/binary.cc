@@ -20,65 +20,119 @@ bool NoFile(absl::string_view path) {
          absl::StartsWith(path, "[anon") || absl::StartsWith(path, "/SYSV");
 }
 
+// Why something is missing, and what was tried farther away, if anything was.
+std::string WithTried(std::string why, const absl::Status& tried) {
+  if (tried.ok() || absl::IsUnimplemented(tried)) return why;
+  return absl::StrCat(why, "; ", tried.message());
+}
+
 }  // namespace
 
 Binary::Binary(FileIdentity identity, std::string problem)
-    : identity_(std::move(identity)), problem_(std::move(problem)), symbols_problem_(problem_) {}
+    : identity_(std::move(identity)), problem_(std::move(problem)) {}
+
+Binary::Binary(FileIdentity identity, std::string problem, FileSource* files)
+    : identity_(std::move(identity)),
+      files_(files),
+      may_fetch_(true),
+      problem_(std::move(problem)) {}
 
 Binary::Binary(FileIdentity identity, ElfFile elf, FileSource* files, int32_t pid)
-    : identity_(std::move(identity)), elf_(std::move(elf)), files_(files), pid_(pid) {
+    : identity_(std::move(identity)), files_(files), pid_(pid), elf_(std::move(elf)) {
   if (identity_.build_id.empty()) identity_.build_id = elf_->build_id();
 }
 
 bool Binary::has_file() const { return !NoFile(identity_.path); }
 
+const std::string& Binary::build_id() const {
+  // One that a recording tells of apart from the mapping is seen in the file that it leads to.
+  return identity_.build_id.empty() && readable() ? elf()->build_id() : identity_.build_id;
+}
+
+const std::string& Binary::problem() const {
+  elf();
+  return problem_;
+}
+
+void Binary::Fetch() const {
+  absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->Fetch(identity_);
+  if (!bytes.ok()) {
+    problem_ = WithTried(std::move(problem_), bytes.status());
+    return;
+  }
+  absl::StatusOr<ElfFile> elf = ElfFile::Parse(*std::move(bytes));
+  if (elf.ok()) {
+    elf_ = *std::move(elf);
+    problem_.clear();
+  } else {
+    problem_ = std::string(elf.status().message());
+  }
+}
+
 std::optional<uint64_t> Binary::AddressOfOffset(uint64_t offset) const {
-  return elf_.has_value() ? elf_->AddressOfOffset(offset) : std::nullopt;
+  return readable() ? elf()->AddressOfOffset(offset) : std::nullopt;
 }
 
 void Binary::LoadSymbols() const {
-  if (!elf_.has_value()) return;
-  std::optional<ElfFile> debug = FindDebugFile(*elf_, path(), *files_, pid_);
+  if (!readable()) {
+    symbols_problem_ = problem();
+    return;
+  }
+  std::optional<ElfFile> debug = FindDebugFile(*elf(), path(), *files_, pid_);
   if (!debug.has_value()) {
     // Function symbols only, which a debug file has too.
-    absl::StatusOr<ElfFile> mini = ReadMiniDebugInfo(*elf_);
+    absl::StatusOr<ElfFile> mini = ReadMiniDebugInfo(*elf());
     if (mini.ok()) debug = *std::move(mini);
   }
+  std::string missing = "stripped, and no debug file is installed";
+  // What is here has all the names that a debug file would have.
+  if (!debug.has_value() && elf()->FindSection(".symtab") == nullptr) {
+    absl::StatusOr<ElfFile> fetched = FetchDebugFile(*elf(), path(), *files_);
+    missing = WithTried(std::move(missing), fetched.status());
+    if (fetched.ok()) debug = *std::move(fetched);
+  }
   absl::StatusOr<SymbolTable> table =
-      SymbolTable::Build(*elf_, debug.has_value() ? &*debug : nullptr);
+      SymbolTable::Build(*elf(), debug.has_value() ? &*debug : nullptr);
   if (!table.ok()) {
     symbols_problem_ = std::string(table.status().message());
   } else if (table->size() == 0) {
-    symbols_problem_ = "stripped, and no debug file is installed";
+    symbols_problem_ = std::move(missing);
   } else {
     symbols_ = *std::move(table);
   }
 }
 
 std::optional<ElfFile> Binary::DebugInfoFile() const {
-  if (!elf_.has_value()) return std::nullopt;
-  if (elf_->FindSection(".debug_info") != nullptr) return elf_;
-  return FindDebugFile(*elf_, path(), *files_, pid_);
+  if (!readable()) return std::nullopt;
+  const auto has_dwarf = [](const ElfFile& file) {
+    return file.FindSection(".debug_info") != nullptr;
+  };
+  if (has_dwarf(*elf())) return *elf();
+  std::optional<ElfFile> here = FindDebugFile(*elf(), path(), *files_, pid_);
+  if (here.has_value() && has_dwarf(*here)) return here;
+  absl::StatusOr<ElfFile> fetched = FetchDebugFile(*elf(), path(), *files_);
+  if (fetched.ok()) return *std::move(fetched);
+  return here;
 }
 
 void Binary::LoadUnwindInfo() const {
-  if (!elf_.has_value()) return;
+  if (!readable()) return;
   UnwindInfo info;
-  if (const ElfSection* frames = elf_->FindSection(".eh_frame")) {
-    absl::StatusOr<std::vector<std::byte>> bytes = elf_->Read(*frames);
+  if (const ElfSection* frames = elf()->FindSection(".eh_frame")) {
+    absl::StatusOr<std::vector<std::byte>> bytes = elf()->Read(*frames);
     if (bytes.ok()) {
       info.frames_address = frames->address;
       info.frames = *std::move(bytes);
     }
   }
   // The header by its segment, since stripped files may have no sections.
-  const std::optional<ElfSegment> segment = elf_->eh_frame_hdr();
+  const std::optional<ElfSegment> segment = elf()->eh_frame_hdr();
   if (segment.has_value() && segment->file_size <= ElfFile::kMaxSectionBytes &&
-      segment->offset <= elf_->bytes()->size() &&
-      segment->file_size <= elf_->bytes()->size() - segment->offset) {
+      segment->offset <= elf()->bytes()->size() &&
+      segment->file_size <= elf()->bytes()->size() - segment->offset) {
     info.header_address = segment->address;
     info.header.resize(segment->file_size);
-    if (!elf_->bytes()->ReadAt(segment->offset, info.header).ok()) info.header.clear();
+    if (!elf()->bytes()->ReadAt(segment->offset, info.header).ok()) info.header.clear();
   } else if (!info.frames.empty()) {
     // Made here, and put right behind the frames, where nothing that unwinding reads can stand.
     info.header_address = info.frames_address + info.frames.size();
@@ -118,9 +172,9 @@ bool Binary::ReadMemory(uint64_t address, std::span<std::byte> out) const {
     if (read_from(info->header_address, info->header)) return true;
     if (read_from(info->frames_address, info->frames)) return true;
   }
-  if (!elf_.has_value()) return false;
-  const std::optional<uint64_t> offset = elf_->OffsetOfAddress(address);
-  return offset.has_value() && elf_->bytes()->ReadAt(*offset, out).ok();
+  if (!readable()) return false;
+  const std::optional<uint64_t> offset = elf()->OffsetOfAddress(address);
+  return offset.has_value() && elf()->bytes()->ReadAt(*offset, out).ok();
 }
 
 std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity& identity) {
@@ -130,7 +184,8 @@ std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity&
   }
   absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->Open(pid, identity);
   if (!bytes.ok()) {
-    return std::make_shared<Binary>(identity, std::string(bytes.status().message()));
+    // Not yet: most of what is mapped is in no stack.
+    return std::make_shared<Binary>(identity, std::string(bytes.status().message()), files_);
   }
   absl::StatusOr<ElfFile> elf = ElfFile::Parse(*std::move(bytes));
   if (!elf.ok()) return std::make_shared<Binary>(identity, std::string(elf.status().message()));
@@ -138,7 +193,7 @@ std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity&
 }
 
 std::shared_ptr<const Binary> BinaryCache::Unify(std::shared_ptr<const Binary> loaded) {
-  if (!loaded->readable() || loaded->build_id().empty()) return loaded;
+  if (!loaded->opened() || loaded->build_id().empty()) return loaded;
   std::weak_ptr<const Binary>& known =
       by_content_[absl::StrCat(loaded->path(), "\n", loaded->build_id())];
   if (std::shared_ptr<const Binary> same = known.lock()) return same;

@@ -1,8 +1,9 @@
 // One executable file, shared library or vdso, as unwinding and naming see it.
 //
 // Opened when first seen mapped, because a short-lived process takes its mount namespace with it;
-// its symbols and call frame information are read when a frame first needs them. Immutable to its
-// users.
+// its symbols and call frame information are read when a frame first needs them. A file that is not
+// here is fetched then too, where that is wanted: whoever needs something of it first may wait for
+// minutes, and so do those who need it meanwhile. Immutable to its users.
 //
 // Thread rules: thread-safe.
 #pragma once
@@ -42,21 +43,25 @@ class Binary {
 
   // A binary whose file could not be had: it has a path, and a reason in problem().
   Binary(FileIdentity identity, std::string problem);
+  // The same, but `files` may be able to fetch it; they must outlive the binary.
+  Binary(FileIdentity identity, std::string problem, FileSource* files);
   // `files` gives the debug file later; it must outlive the binary.
   Binary(FileIdentity identity, ElfFile elf, FileSource* files, int32_t pid);
 
   const FileIdentity& identity() const { return identity_; }
   const std::string& path() const { return identity_.path; }
   // Lower-case hex; empty: it has none, or it could not be read and none was recorded.
-  const std::string& build_id() const { return identity_.build_id; }
+  const std::string& build_id() const;
   // Why the file could not be read; empty: it could.
-  const std::string& problem() const { return problem_; }
+  const std::string& problem() const;
   // False: memory that no file is behind.
   bool has_file() const;
-  bool readable() const { return elf_.has_value(); }
+  bool readable() const { return elf() != nullptr; }
   // nullptr: it could not be read.
-  const ElfFile* elf() const { return elf_.has_value() ? &*elf_ : nullptr; }
-  uint16_t machine() const { return elf_.has_value() ? elf_->machine() : 0; }
+  const ElfFile* elf() const;
+  uint16_t machine() const { return readable() ? elf()->machine() : 0; }
+  // Whether the file is here, and nobody has to wait for it.
+  bool opened() const { return !may_fetch_ && elf_.has_value(); }
 
   // A file offset in the file's own address terms.
   std::optional<uint64_t> AddressOfOffset(uint64_t offset) const;
@@ -71,14 +76,18 @@ class Binary {
   bool ReadMemory(uint64_t address, std::span<std::byte> out) const;
 
  private:
+  void Fetch() const;
   void LoadSymbols() const;
   void LoadUnwindInfo() const;
 
   FileIdentity identity_;
-  std::string problem_;
-  std::optional<ElfFile> elf_;
   FileSource* files_ = nullptr;
   int32_t pid_ = 0;
+  // These two are Fetch()'s to change, where there is something to fetch.
+  const bool may_fetch_ = false;
+  mutable absl::once_flag fetch_once_;
+  mutable std::string problem_;
+  mutable std::optional<ElfFile> elf_;
 
   // Read once, by whoever comes first.
   mutable absl::once_flag symbols_once_;
@@ -87,6 +96,11 @@ class Binary {
   mutable absl::once_flag unwind_once_;
   mutable std::optional<UnwindInfo> unwind_;
 };
+
+inline const ElfFile* Binary::elf() const {
+  if (may_fetch_) absl::call_once(fetch_once_, &Binary::Fetch, this);
+  return elf_.has_value() ? &*elf_ : nullptr;
+}
 
 // All binaries seen, by identity, so that each file is read once however many processes map it. At
 // most `capacity` are kept open beyond those still mapped; the longest unused goes first.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "unwind/decompress.h"
 
@@ -115,6 +116,23 @@ std::optional<ElfFile> FindDebugFile(const ElfFile& binary, absl::string_view bi
     if (own) return *std::move(parsed);
   }
   return std::nullopt;
+}
+
+absl::StatusOr<ElfFile> FetchDebugFile(const ElfFile& binary, absl::string_view binary_path,
+                                       FileSource& files) {
+  // The vdso has all of its few names itself.
+  if (binary.build_id().empty() || !absl::StartsWith(binary_path, "/")) {
+    return absl::UnimplementedError("it cannot be asked for");
+  }
+  absl::StatusOr<std::shared_ptr<const ByteSource>> bytes =
+      files.FetchDebug({.path = std::string(binary_path), .build_id = binary.build_id()});
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<ElfFile> parsed = ElfFile::Parse(*std::move(bytes));
+  if (!parsed.ok()) return parsed.status();
+  if (parsed->build_id() != binary.build_id()) {
+    return absl::FailedPreconditionError("what was fetched is another binary's");
+  }
+  return parsed;
 }
 
 }  // namespace lbrd::unwind

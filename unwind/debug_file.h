@@ -43,4 +43,9 @@ absl::StatusOr<ElfFile> ReadMiniDebugInfo(const ElfFile& binary);
 std::optional<ElfFile> FindDebugFile(const ElfFile& binary, absl::string_view binary_path,
                                      FileSource& files, int32_t pid);
 
+// The same from farther away (FileSource::FetchDebug), where it is known by its build ID alone. May
+// take minutes. kUnimplemented: nothing was tried; otherwise the message tells what was.
+absl::StatusOr<ElfFile> FetchDebugFile(const ElfFile& binary, absl::string_view binary_path,
+                                       FileSource& files);
+
 }  // namespace lbrd::unwind

@@ -56,6 +56,18 @@ class FileSource {
   // The separate debug file of a binary, by its build ID. kNotFound: there is none.
   virtual absl::StatusOr<std::shared_ptr<const ByteSource>> OpenDebug(
       int32_t pid, const std::string& build_id) = 0;
+  // The same two from farther away, by build ID alone, where the user wants them to be got there;
+  // `file.path` is for people. May take minutes: asked only for files that somebody needs something
+  // of, when nothing here has it, and not under a lock that others need. kUnimplemented: nothing is
+  // farther away; otherwise the message tells what was tried.
+  virtual absl::StatusOr<std::shared_ptr<const ByteSource>> Fetch(const FileIdentity& file) {
+    static_cast<void>(file);
+    return absl::UnimplementedError("files are not fetched");
+  }
+  virtual absl::StatusOr<std::shared_ptr<const ByteSource>> FetchDebug(const FileIdentity& file) {
+    static_cast<void>(file);
+    return absl::UnimplementedError("files are not fetched");
+  }
   // A file by its path, as the process sees it; nothing says that it is the right one.
   virtual absl::StatusOr<std::shared_ptr<const ByteSource>> OpenPath(int32_t pid,
                                                                      const std::string& path) {

@@ -24,7 +24,7 @@ double NsBetween(const Received& a, const Received& b) {
 }
 
 absl::Status Run(const char* program, const char* path) {
-  const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(program);
+  const absl::StatusOr<PrivateDaemon> daemon = PrivateDaemon::Start(program, /*quiet=*/true);
   if (!daemon.ok()) return daemon.status();
   v1::SessionSpec spec;
   spec.mutable_target()->mutable_recording()->set_path(path);

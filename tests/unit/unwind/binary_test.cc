@@ -29,11 +29,20 @@ class CountingFiles : public FileSource {
     return absl::NotFoundError("no debug file");
   }
 
+  absl::StatusOr<std::shared_ptr<const ByteSource>> Fetch(const FileIdentity& file) override {
+    ++fetched_;
+    const auto found = far_.find(file.path);
+    if (found == far_.end()) return absl::NotFoundError("the server had none");
+    return found->second;
+  }
+
+  std::map<std::string, std::shared_ptr<const ByteSource>> far_;
   std::map<std::string, std::shared_ptr<const ByteSource>> files_ = {
       {"/a", TinyElf(0xaa)},
       {"/b", TinyElf(0xbb)},
       {"/text", std::make_shared<MemoryBytes>("#!/bin/sh", 9)}};
   std::atomic<int> opened_ = 0;
+  std::atomic<int> fetched_ = 0;
   int debug_opened_ = 0;
   std::string debug_asked_;
 };
@@ -78,8 +87,8 @@ TEST_F(BinaryTest, WhatCannotBeReadHasAProblem) {
   const auto missing = cache_.Get(1, {.path = "/gone", .build_id = "abcd"});
   ASSERT_NE(missing, nullptr);
   EXPECT_FALSE(missing->readable());
-  EXPECT_EQ(missing->problem(), "no /gone");
-  EXPECT_EQ(missing->symbols_problem(), "no /gone");
+  EXPECT_EQ(missing->problem(), "no /gone; the server had none");
+  EXPECT_EQ(missing->symbols_problem(), "no /gone; the server had none");
   EXPECT_EQ(missing->build_id(), "abcd");  // as recorded
   EXPECT_EQ(missing->FindSymbol(0x400000), std::nullopt);
   EXPECT_EQ(missing->unwind_info(), nullptr);
@@ -104,6 +113,34 @@ TEST_F(BinaryTest, WhatIsNoFileIsNotLookedFor) {
     EXPECT_NE(binary->problem(), "") << path;
   }
   EXPECT_EQ(files_.opened_, 0);
+}
+
+TEST_F(BinaryTest, IsFetchedOnceWhenAFrameNeedsIt) {
+  files_.far_["/far"] = TinyElf(0xdd);
+  const auto far = cache_.Get(1, {.path = "/far"});
+  EXPECT_EQ(cache_.Get(2, {.path = "/far"}), far);
+  EXPECT_FALSE(far->opened());
+  EXPECT_EQ(far->path(), "/far");
+  EXPECT_TRUE(far->has_file());
+  EXPECT_EQ(files_.fetched_, 0) << "most of what is mapped is in no stack";
+  std::vector<std::thread> threads;
+  threads.reserve(4);
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] { EXPECT_EQ(far->AddressOfOffset(0x123), kTinyAddress + 0x123); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(files_.fetched_, 1);
+  EXPECT_TRUE(far->readable());
+  EXPECT_EQ(far->problem(), "");
+  EXPECT_EQ(far->build_id(), TinyBuildId(0xdd));
+  EXPECT_EQ(far->machine(), EM_X86_64);
+  std::byte magic[4];
+  EXPECT_TRUE(far->ReadMemory(kTinyAddress, magic));
+
+  files_.far_["/nonsense"] = files_.files_["/text"];
+  const auto nonsense = cache_.Get(1, {.path = "/nonsense"});
+  EXPECT_FALSE(nonsense->readable());
+  EXPECT_NE(nonsense->problem(), "");
 }
 
 TEST_F(BinaryTest, EvictsTheLongestUnused) {

@@ -11,6 +11,7 @@
 #include <map>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/unit/unwind/elf_image.h"
@@ -158,8 +159,16 @@ class PathFiles : public FileSource {
     if (found == files_.end()) return absl::NotFoundError(path);
     return BytesOf(found->second);
   }
+  absl::StatusOr<std::shared_ptr<const ByteSource>> FetchDebug(const FileIdentity& file) override {
+    fetched_.push_back(file.build_id);
+    const auto found = far_.find(file.build_id);
+    if (found == far_.end()) return absl::NotFoundError("the server had none");
+    return BytesOf(found->second);
+  }
   std::map<std::string, std::string> files_;
+  std::map<std::string, std::string> far_;  // by build ID
   std::vector<std::string> asked_;
+  std::vector<std::string> fetched_;
 };
 
 class DebugFileTest : public testing::Test {
@@ -203,6 +212,65 @@ TEST_F(DebugFileTest, BelievesBuildIdsRatherThanChecksums) {
   EXPECT_EQ(NameIn(Linked(0, "prog.debug", "one build")), "same");
   EXPECT_EQ(NameIn(Linked(CrcOf(files_.files_["/opt/app/prog.debug"]), "prog.debug", "another")),
             "");
+}
+
+TEST_F(DebugFileTest, FetchesWhatNothingHereHas) {
+  const std::string id = absl::BytesToHexString("one build");
+  files_.far_[id] = WithSymbol("far", "one build");
+  const std::string linked = Linked(0, "prog.debug", "one build");
+  EXPECT_EQ(NameIn(linked), "far");
+  EXPECT_EQ(files_.fetched_, std::vector<std::string>{id});
+  // What is here comes first.
+  files_.fetched_.clear();
+  files_.files_["/opt/app/prog.debug"] = WithSymbol("linked", "one build");
+  EXPECT_EQ(NameIn(linked), "linked");
+  files_.files_.clear();
+  EXPECT_EQ(NameIn(WithSymbol("own", "one build")), "own");
+  ElfImage mini = Stripped();
+  mini.Add({.name = ".gnu_debugdata", .content = Xz(WithSymbol("mini"))});
+  mini.Add({.name = ".note.gnu.build-id", .type = SHT_NOTE, .content = BuildIdNote("one build")});
+  EXPECT_EQ(NameIn(mini.Build()), "mini");
+  // Without a build ID there is nothing to ask by.
+  EXPECT_EQ(NameIn(Linked(0)), "");
+  EXPECT_EQ(files_.fetched_, std::vector<std::string>{});
+  // Another binary's.
+  files_.far_[id] = WithSymbol("other", "another");
+  EXPECT_EQ(NameIn(linked), "");
+}
+
+TEST_F(DebugFileTest, SaysWhatWasTriedFarAway) {
+  const auto problem_of = [&](const std::string& binary) {
+    files_.files_["/opt/app/prog"] = binary;
+    return BinaryCache(&files_).Get(1, {.path = "/opt/app/prog"})->symbols_problem();
+  };
+  EXPECT_EQ(problem_of(Linked(0, "prog.debug", "one build")),
+            "stripped, and no debug file is installed; the server had none");
+  EXPECT_EQ(problem_of(Linked(0)), "stripped, and no debug file is installed");
+}
+
+TEST_F(DebugFileTest, FetchesDwarfWhereOnlyNamesAreHere) {
+  ElfImage far = Stripped();
+  far.Add({.name = ".note.gnu.build-id", .type = SHT_NOTE, .content = BuildIdNote("one build")});
+  far.Add({.name = ".debug_info", .content = "any"});
+  files_.far_[absl::BytesToHexString("one build")] = far.Build();
+  files_.files_["/opt/app/prog"] = WithSymbol("own", "one build");
+  BinaryCache cache(&files_);
+  const auto binary = cache.Get(1, {.path = "/opt/app/prog"});
+  EXPECT_TRUE(binary->FindSymbol(kText).has_value());
+  EXPECT_EQ(files_.fetched_.size(), 0u);
+  const std::optional<ElfFile> dwarf = binary->DebugInfoFile();
+  ASSERT_TRUE(dwarf.has_value());
+  EXPECT_NE(dwarf->FindSection(".debug_info"), nullptr);
+  EXPECT_EQ(files_.fetched_.size(), 1u);
+  // A debug file that has names only.
+  files_.files_["/opt/app/prog.debug"] = WithSymbol("linked", "one build");
+  files_.files_["/opt/app/stripped"] = Linked(0, "prog.debug", "one build");
+  const auto stripped = cache.Get(1, {.path = "/opt/app/stripped"});
+  EXPECT_TRUE(stripped->FindSymbol(kText).has_value());
+  EXPECT_EQ(files_.fetched_.size(), 1u);
+  EXPECT_NE(stripped->DebugInfoFile()->FindSection(".debug_info"), nullptr);
+  files_.far_.clear();
+  EXPECT_NE(stripped->DebugInfoFile()->FindSection(".symtab"), nullptr) << "it is all there is";
 }
 
 TEST_F(DebugFileTest, DoesNotFollowALinkOutOfItsFolders) {
