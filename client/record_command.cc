@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <memory>
@@ -85,12 +86,22 @@ void TellEngineDeath(const v1::Session& session, uint32_t* told) {
                EngineGapText(last->why(), last->from_ns(), last->to_ns()).c_str());
 }
 
+// How long nothing is to be seen of it: its end is seen when it is due, and one that may come at
+// any time soon enough for a user who waits for it.
+absl::Duration UntilNextLook(const v1::Session& session, bool drawing) {
+  const absl::Duration whole = DurationOf(session.spec());
+  if (drawing || whole == absl::InfiniteDuration()) return absl::Milliseconds(200);
+  const absl::Duration left = whole - absl::Nanoseconds(DurationNanos(session.running_time()));
+  return std::clamp(left, kTick, absl::Seconds(1));
+}
+
 // Follows the session until it is over, its command has ended, or Ctrl-C.
 absl::Status Follow(const Client& client, const std::string& name, bool quiet,
                     TargetCommand* command) {
   Progress progress(quiet || command != nullptr);
   bool told = false;
   uint32_t deaths = 0;
+  std::string how;  // the command ended; told once
   while (true) {
     const absl::StatusOr<v1::Session> session = client.GetSession(name);
     if (!session.ok()) return session.status();
@@ -98,7 +109,6 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet,
     TellEngineDeath(*session, &deaths);
     if (Over(*session)) return absl::OkStatus();
     ShowProgress(*session, &progress);
-    std::string how;
     if (command != nullptr && command->Ended(&how)) {
       if (!how.empty()) std::fprintf(stderr, "lbrctl: the command ended with %s\n", how.c_str());
       return absl::OkStatus();
@@ -109,7 +119,11 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet,
       command->Signal(SIGTERM);
       told = true;
     }
-    absl::SleepFor(kTick);
+    // Each look is a request, which costs both sides more than a tick does.
+    const absl::Time look = absl::Now() + UntilNextLook(*session, progress.drawing());
+    while (absl::Now() < look && !interrupted && (command == nullptr || !command->Ended(&how))) {
+      absl::SleepFor(kTick);
+    }
   }
 }
 

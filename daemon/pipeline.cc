@@ -181,9 +181,13 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
   if (kept.has_value()) {
     batches_[worker].AppendKept(header, event, *kept);
   } else {
+    std::optional<pmu::EmptyStack> empty;
+    if (sample && header->size >= kWorthKeeping) {
+      empty = pmu::FindEmptyStack(header, FormatOf(events_, event));
+    }
     batches_[worker].Append(
         header, event,
-        sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>());
+        sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>(), empty);
   }
   if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
 }

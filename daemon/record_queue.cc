@@ -14,14 +14,17 @@ constexpr size_t kBatchItems = 1024;
 }  // namespace
 
 void RecordBatch::Append(const perf_event_header* header, uint32_t event,
-                         std::span<const SampleShare> shares) {
+                         std::span<const SampleShare> shares,
+                         const std::optional<pmu::EmptyStack>& empty) {
   // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
   if (words_.capacity() == 0 && kept_.empty()) {
     words_.reserve(kBatchWords);
     items_.reserve(kBatchItems);
   }
   const size_t word = words_.size();
-  if (header->size % 8 == 0) {
+  if (empty.has_value()) {
+    pmu::AppendWithout(header, *empty, &words_);
+  } else if (header->size % 8 == 0) {
     const auto* words = reinterpret_cast<const uint64_t*>(header);
     words_.insert(words_.end(), words, words + header->size / 8);
   } else {

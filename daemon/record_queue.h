@@ -1,6 +1,7 @@
 // The crossing from the reader to a worker: raw records in batches, bounded in bytes.
 //
-// The reader copies a record once, out of the ring, into the batch it is filling; a batch crosses
+// The reader copies a record once, out of the ring, into the batch it is filling, without what the
+// kernel left empty of a stack copy; a batch crosses
 // when it is full or the reader has nothing left to read. Of a source that keeps records the batch
 // only says where they are. The worker gives a batch back when it is done with it: what is kept can
 // be let go, and the batch's memory be filled again. (From the heap it would come without pages,
@@ -23,6 +24,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "daemon/sample_share.h"
+#include "pmu/empty_stack.h"
 #include "pmu/record_source.h"
 #include "unwind/resolved_stack.h"
 
@@ -40,8 +42,10 @@ class RecordBatch {
     uint32_t share_count : 31 = 0;
     size_t first_share = 0;
   };
+  // `empty`: what of it is left out.
   void Append(const perf_event_header* header, uint32_t event,
-              std::span<const SampleShare> shares = {});
+              std::span<const SampleShare> shares = {},
+              const std::optional<pmu::EmptyStack>& empty = std::nullopt);
   // A record that its source keeps.
   void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept);
   // Stacks of its samples that were resolved ahead (ResolveAhead), in the samples' order.
