@@ -121,7 +121,8 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet,
     }
     // Each look is a request, which costs both sides more than a tick does.
     const absl::Time look = absl::Now() + UntilNextLook(*session, progress.drawing());
-    while (absl::Now() < look && !interrupted && (command == nullptr || !command->Ended(&how))) {
+    while (absl::Now() < look && (told || !interrupted) &&
+           (command == nullptr || !command->Ended(&how))) {
       absl::SleepFor(kTick);
     }
   }

@@ -10,6 +10,8 @@ namespace {
 constexpr size_t kBatchWords = (size_t{320} << 10) / 8;
 // Of some 300 bytes; larger ones are fewer.
 constexpr size_t kBatchItems = 1024;
+// One that takes more is not filled again.
+constexpr size_t kMostReused = size_t{1} << 20;
 
 }  // namespace
 
@@ -47,8 +49,9 @@ void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
 }
 
 bool RecordBatch::Clear() {
-  if (words_.capacity() > 2 * kBatchWords || items_.capacity() > 8 * kBatchItems ||
-      shares_.capacity() > 64 * kBatchItems) {
+  if (words_.capacity() * sizeof(words_[0]) + items_.capacity() * sizeof(Item) +
+          shares_.capacity() * sizeof(SampleShare) >
+      kMostReused) {
     *this = {};
   }
   words_.clear();

@@ -1,14 +1,15 @@
 // The crossing from the reader to a worker: raw records in batches, bounded in bytes.
 //
 // The reader copies a record once, out of the ring, into the batch it is filling, without what the
-// kernel left empty of a stack copy; a batch crosses
-// when it is full or the reader has nothing left to read. Of a source that keeps records the batch
-// only says where they are. The worker gives a batch back when it is done with it: what is kept can
-// be let go, and the batch's memory be filled again. (From the heap it would come without pages,
-// and a fault for each page of a stack copy costs more than the copy.)
+// kernel left empty of a stack copy; a batch crosses when it is full or the reader has nothing left
+// to read. Of a source that keeps records the batch only says where they are. The worker gives a
+// batch back when it is done with it: what is kept can be let go, and the batch's memory be filled
+// again. (From the heap it would come without pages, and a fault for each page of a stack copy
+// costs more than the copy.)
 //
-// Memory: what is queued, which the pusher bounds, and kSpareBatches batches of at most some 700
-// KiB. Thread rules: one pusher, one popper.
+// Memory: what is queued, which the pusher bounds, and kSpareBatches batches of at most 1 MiB each.
+//
+// Thread rules: one pusher, one popper.
 #pragma once
 
 #include <cstddef>

@@ -246,7 +246,8 @@ void Worker::DeliverBatch() {
   }
   if (outboxes_.empty()) return;
   const absl::Time now = absl::Now();
-  if (now >= due_) {
+  // Also when the clock was set back.
+  if (now >= due_ || (due_ != absl::InfiniteFuture() && due_ - now > kLongestHold)) {
     DeliverAll();
     return;
   }
