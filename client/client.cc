@@ -197,6 +197,14 @@ absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& nam
   return response;
 }
 
+absl::StatusOr<v1::Definitions> Client::NameFrames(const v1::NameFramesRequest& request) const {
+  v1::NameFramesResponse response;
+  const absl::Status status = Ask(
+      [&](grpc::ClientContext* context) { return stub_->NameFrames(context, request, &response); });
+  if (!status.ok()) return status;
+  return std::move(*response.mutable_definitions());
+}
+
 absl::StatusOr<v1::QueryProfileResponse> Client::QueryProfile(
     const v1::QueryProfileRequest& request) const {
   v1::QueryProfileResponse response;

@@ -44,6 +44,8 @@ class Client {
   absl::Status DeleteSession(const std::string& name) const;
   absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name,
                                                     const v1::SourceDetail& detail = {}) const;
+  // Of a daemon of one's own: see v1::NameFramesRequest. May take minutes.
+  absl::StatusOr<v1::Definitions> NameFrames(const v1::NameFramesRequest& request) const;
   absl::StatusOr<v1::QueryProfileResponse> QueryProfile(
       const v1::QueryProfileRequest& request) const;
 

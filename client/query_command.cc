@@ -16,6 +16,7 @@
 #include "client/profile_index.h"
 #include "client/query_view.h"
 #include "client/time_point.h"
+#include "client/unnamed_frames.h"
 
 namespace lbrd::client {
 namespace {
@@ -147,8 +148,9 @@ absl::Status Query(const Common& common, const QueryFlags& flags) {
   }
   const absl::StatusOr<Client> client = Client::Connect(common.endpoint);
   if (!client.ok()) return client.status();
-  const absl::StatusOr<v1::QueryProfileResponse> answer = client->QueryProfile(*request);
+  absl::StatusOr<v1::QueryProfileResponse> answer = client->QueryProfile(*request);
   if (!answer.ok()) return answer.status();
+  NameUnnamedFrames(/*detail=*/{}, common.quiet, answer->mutable_profile()->mutable_definitions());
   const std::string summary = RenderHistorySummary(*answer, absl::LocalTimeZone(), TerminalWidth());
   if (answer->samples() == 0) {
     return absl::NotFoundError(absl::StrCat("the history holds nothing of this.\n", summary));

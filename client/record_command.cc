@@ -23,6 +23,7 @@
 #include "client/progress.h"
 #include "client/sample_lines.h"
 #include "client/target_command.h"
+#include "client/unnamed_frames.h"
 
 namespace lbrd::client {
 namespace {
@@ -195,6 +196,8 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   if (!status.ok()) return status;
   if (!stopped.ok()) return stopped.status();
   if (!profile.ok()) return profile.status();
+  NameUnnamedFrames(flags.source.Detail(), common.quiet,
+                    profile->mutable_profile()->mutable_definitions());
   return ShowResults(*profile, *outputs, common.quiet);
 }
 

@@ -17,6 +17,7 @@
 #include "client/figures.h"
 #include "client/output.h"
 #include "client/sample_lines.h"
+#include "client/unnamed_frames.h"
 
 namespace lbrd::client {
 namespace {
@@ -159,9 +160,11 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->StopSession(flags.name);
   if (!session.ok()) return session.status();
-  const absl::StatusOr<v1::GetProfileResponse> profile =
+  absl::StatusOr<v1::GetProfileResponse> profile =
       client->GetProfile(flags.name, flags.source.Detail());
   if (!profile.ok()) return profile.status();
+  NameUnnamedFrames(flags.source.Detail(), common.quiet,
+                    profile->mutable_profile()->mutable_definitions());
   // Only what was shown is forgotten: a file that could not be written can be asked for again.
   const absl::Status shown = ShowResults(*profile, *outputs, common.quiet);
   if (!shown.ok() && !absl::IsDataLoss(shown)) return shown;

@@ -12,12 +12,15 @@
 #include "absl/strings/strip.h"
 #include "daemon/continuous_session.h"
 #include "daemon/cpu_time.h"
+#include "daemon/debuginfod.h"
+#include "daemon/frame_namer.h"
 #include "daemon/history.h"
 #include "daemon/history_service.h"
 #include "daemon/joined_feed.h"
 #include "daemon/private_feed.h"
 #include "daemon/process_owner.h"
 #include "daemon/proto_encoder.h"
+#include "daemon/recording_files.h"
 #include "daemon/session_events.h"
 #include "daemon/unwind_totals.h"
 
@@ -550,6 +553,22 @@ grpc::Status ProfilerService::GetProfile(grpc::ServerContext* context,
   DefinitionEncoder definitions(lease.wanted());
   (*session)->EncodeProfileTo(&definitions, response->mutable_profile());
   lease.Annotate(definitions.TakeFrames(), response->mutable_profile()->mutable_definitions());
+  return grpc::Status::OK;
+}
+
+grpc::Status ProfilerService::NameFrames(grpc::ServerContext* context,
+                                         const v1::NameFramesRequest* request,
+                                         v1::NameFramesResponse* response) {
+  const absl::StatusOr<Identity> who = Enter(context);
+  if (!who.ok()) return ToGrpc(who.status());
+  if (!replay_) {
+    return grpc::Status(grpc::UNIMPLEMENTED,
+                        "a service asks nobody for files; a private daemon does (lbrd --replay)");
+  }
+  *response->mutable_definitions() = request->definitions();
+  // None of a recording, but looked for in the same places.
+  RecordingFiles files("", {}, Debuginfod::OfEnvironment());
+  daemon::NameFrames(&files, request->source_detail(), response->mutable_definitions());
   return grpc::Status::OK;
 }
 

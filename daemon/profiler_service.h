@@ -88,6 +88,8 @@ class ProfilerService final : public v1::Profiler::Service {
                              grpc::ServerWriter<v1::WatchSessionsResponse>* writer) override;
   grpc::Status GetProfile(grpc::ServerContext*, const v1::GetProfileRequest* request,
                           v1::GetProfileResponse* response) override;
+  grpc::Status NameFrames(grpc::ServerContext*, const v1::NameFramesRequest* request,
+                          v1::NameFramesResponse* response) override;
 
  private:
   // Whoever asks, and that they may ask now; `cost`: of the request, in ordinary ones.

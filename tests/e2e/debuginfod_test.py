@@ -14,7 +14,7 @@ import threading
 import time
 import unittest
 
-from lbrd_fixture import LBRCTL, children, main, run, skip, wait_for
+from lbrd_fixture import LBRCTL, Daemon, children, main, require_root, run, skip, wait_for
 
 PROGRAM = textwrap.dedent("""
     #include <time.h>
@@ -244,6 +244,53 @@ class Debuginfod(unittest.TestCase):
             self.assertNotIn("hidden_work", self.symbols(found))
             self.assertEqual(said.count("debuginfod-find is not installed"), 1, said)
             self.assertEqual(server.asked, [])
+
+
+    # What a service resolved: lbrctl names it, with the user's servers.
+
+    def ask(self, daemon, server, *args, **more):
+        done = run(LBRCTL, "--socket", daemon.socket, *args, env=self.environment(server, **more))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def test_a_command_that_is_recorded_by_the_service(self):
+        require_root()
+        with Server(self.files) as server, Daemon() as daemon:
+            record = ("record", "--format", "folded", "--", self.program)
+            self.assertNotIn("hidden_work", self.ask(daemon, None, *record).stdout)
+            self.assertEqual(server.asked, [])
+            done = self.ask(daemon, server, *record)
+            self.assertRegex(done.stdout, r"stripped;.*main;hidden_work \d+")
+            self.assertIn(f"debug information of {self.program}", done.stderr)
+            self.assertEqual(self.own(server), ["debuginfo"])
+            # The rest is as the service says it.
+            self.assertRegex(done.stdout, r"__libc_start_main|_start")
+
+    def test_lines_of_what_the_service_resolved(self):
+        require_root()
+        with Server(self.files) as server, Daemon() as daemon:
+            done = self.ask(daemon, server, "record", "--lines", "--format", "folded", "--", self.program)
+            self.assertIn("hidden_work", done.stdout)
+
+    def test_the_history(self):
+        require_root()
+        with Server(self.files) as server, tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)  # the engine is another user
+            history = pathlib.Path(folder) / "history/history.db"
+            args = ["--history", history, "--history-bucket", "1s", "--no-continuous"]
+            with Daemon(history=True, args=args) as daemon:
+                self.ask(daemon, None, "record", "--retain", "--", self.program)
+                query = ("query", "--since", "1h", "--format", "folded")
+                self.assertNotIn("hidden_work", self.ask(daemon, None, *query).stdout)
+                self.assertIn("hidden_work", self.ask(daemon, server, *query).stdout)
+
+    def test_a_service_whose_user_has_no_debuginfod(self):
+        require_root()
+        with Server(self.files) as server, Daemon() as daemon:
+            done = self.ask(daemon, server, "record", "--format", "folded", "--", self.program,
+                            PATH="/nowhere")
+            self.assertNotIn("hidden_work", done.stdout)
+            self.assertIn("debuginfod-find is not installed", done.stderr)
 
 
 if __name__ == "__main__":
