@@ -37,7 +37,7 @@ class SampleSink {
   // Some of `samples`. The same as Deliver() of copies with these weights, which is what it does if
   // it is not overridden; who only counts them need not copy.
   virtual void DeliverPicked(std::span<const Sample> samples, std::span<const PickedSample> picked);
-  // Whether somebody waits for them. Otherwise they may be handed on in larger pieces, a moment
+  // Whether they are waited for. Otherwise they may be handed on in larger pieces, a moment
   // later, which costs less: see kLongestHold.
   virtual bool Hurries() const { return true; }
 };

@@ -119,8 +119,11 @@ class Session : public SampleSink {
   void Deliver(std::span<const Sample> samples) override;
   void DeliverPicked(std::span<const Sample> samples,
                      std::span<const PickedSample> picked) override;
-  // While somebody reads a stream of it.
-  bool Hurries() const override { return streaming_.load(std::memory_order_relaxed); }
+  // While somebody reads a stream of it; and where it is kept, for what was not handed on is lost
+  // when the engine dies.
+  bool Hurries() const override {
+    return recorder_ != nullptr || streaming_.load(std::memory_order_relaxed);
+  }
 
  private:
   absl::Status Begin();
