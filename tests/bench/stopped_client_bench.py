@@ -6,7 +6,7 @@
     sudo tests/bench/stopped_client_bench.py --smoke         # seconds: shows that it runs
 
 Ten clients stream a session each of the whole machine, under the demo workload: nine at --rate, and one at the
-highest rate that the kernel allows, so that the events run at that. A tenth of the time all read; then that one
+highest rate that the kernel allows (--highest), so that the events run at that. A tenth of the time all read; then that one
 is stopped (SIGSTOP). Counted is what arrives at the nine before and afterwards, and what is lost on the way,
 and the memory of lbrd's processes, each second.
 """
@@ -60,11 +60,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10, help="how long it is stopped (default: 10)")
     parser.add_argument("--rate", type=int, default=499, help="of the nine, Hz (default: 499)")
+    parser.add_argument("--highest", type=int, default=int(HIGHEST.read_text()),
+                        help="of the one that stops, Hz (default: the most that the kernel allows)")
     parser.add_argument("--smoke", action="store_true", help="seconds: shows that it runs")
     flags = parser.parse_args()
     require_root()
     seconds = 3 if flags.smoke else flags.minutes * 60
-    highest = 4000 if flags.smoke else int(HIGHEST.read_text())
+    highest = 4000 if flags.smoke else flags.highest
     names = [f"s{i}" for i in range(OTHERS)]
     with Daemon() as daemon, Demo():
         def start(name, rate):

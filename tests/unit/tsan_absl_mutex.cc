@@ -104,5 +104,18 @@ bool Mutex::AwaitWithTimeout(const Condition& condition, Duration timeout) {
   return result;
 }
 
+bool Mutex::AwaitWithDeadline(const Condition& condition, Time deadline) {
+  static const auto real = Real<bool (*)(Mutex*, const Condition&, Time)>(
+      "_ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE");
+  __tsan_release(this);
+  bool result;
+  {
+    Unwatched unwatched;
+    result = real(this, condition, deadline);
+  }
+  __tsan_acquire(this);
+  return result;
+}
+
 ABSL_NAMESPACE_END
 }  // namespace absl
