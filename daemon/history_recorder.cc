@@ -12,11 +12,6 @@ constexpr uint64_t kLatenessNs = 2'500'000'000;
 constexpr uint64_t kOpenBuckets = 6;
 constexpr size_t kMaxNewProcesses = 1 << 14;
 
-size_t EntryBytes(const StackInfo& stack) {
-  return sizeof(ProfileTable::Key) + sizeof(ProfileTable::Sum) + sizeof(StackInfo) +
-         16 * stack.frames.size();
-}
-
 }  // namespace
 
 HistoryRecorder::HistoryRecorder(pmu::Kernel* kernel, std::string session, uint32_t owner,
@@ -76,7 +71,7 @@ void HistoryRecorder::Deliver(std::span<const Sample> samples) {
       auto sum = bucket.sums.find(
           ProfileTable::KeyView(sample.stack.get(), sample.thread.get(), sample.event));
       if (sum == bucket.sums.end()) {
-        const size_t bytes = EntryBytes(*sample.stack);
+        const size_t bytes = ProfileTable::EntryBytes(*sample.stack);
         if (bytes_ + bytes > kMaxBytes || sample.event >= events_.size()) {
           ++not_taken_;
           continue;
@@ -170,7 +165,7 @@ std::vector<HistoryBucket> HistoryRecorder::Seal(bool all, int64_t unix_offset_n
         spans.push_back({std::move(first.mapped()), begin, end});  // it came late
       }
       for (const auto& [key, sum] : spans.back().bucket.sums) {
-        bytes_ -= EntryBytes(*std::get<0>(key));
+        bytes_ -= ProfileTable::EntryBytes(*std::get<0>(key));
       }
     }
     cover(until);

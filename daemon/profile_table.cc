@@ -32,7 +32,9 @@ size_t ProfileTable::AddPicked(std::span<const Sample> samples,
 bool ProfileTable::AddOne(const Sample& sample, uint64_t weight) {
   auto found = entries_.find(ViewOf(sample));
   if (found == entries_.end()) {
-    if (entries_.size() >= max_entries_) return false;
+    const size_t bytes = EntryBytes(*sample.stack);
+    if (entries_.size() >= max_entries_ || bytes_ + bytes > max_bytes_) return false;
+    bytes_ += bytes;
     found = entries_.emplace(Key(sample.stack, sample.thread, sample.event), Sum{}).first;
   }
   found->second.samples += 1;

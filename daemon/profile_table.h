@@ -1,7 +1,8 @@
 // A session's samples, aggregated by stack, thread and event, and the account of their verdicts.
 //
-// Bounded: at most `max_entries`; a sample that would need one more is not taken (and the session
-// counts it as dropped). An entry costs about 64 bytes, and keeps its stack alive.
+// Bounded: at most `max_entries` and `max_bytes`; a sample that would need more is not taken (and
+// the session counts it as dropped). An entry costs about 64 bytes, and keeps its stack alive,
+// whose bytes are counted as if nobody else kept it.
 //
 // Thread rules: none of its own; the session's lock guards it.
 #pragma once
@@ -24,6 +25,7 @@ namespace lbrd::daemon {
 class ProfileTable {
  public:
   static constexpr size_t kMaxEntries = 1u << 20;
+  static constexpr size_t kMaxBytes = size_t{256} << 20;
 
   using Key =
       std::tuple<std::shared_ptr<const StackInfo>, std::shared_ptr<const ThreadInfo>, uint32_t>;
@@ -59,7 +61,13 @@ class ProfileTable {
   };
   using Entries = absl::flat_hash_map<Key, Sum, KeyHash, KeyEqual>;
 
-  explicit ProfileTable(size_t max_entries = kMaxEntries) : max_entries_(max_entries) {}
+  explicit ProfileTable(size_t max_entries = kMaxEntries, size_t max_bytes = kMaxBytes)
+      : max_entries_(max_entries), max_bytes_(max_bytes) {}
+  // What an entry takes, with its stack.
+  static size_t EntryBytes(const StackInfo& stack) {
+    return sizeof(Key) + sizeof(Sum) + sizeof(StackInfo) +
+           stack.frames.size() * sizeof(stack.frames[0]);
+  }
 
   // How many of them were not taken, for it is full.
   size_t Add(std::span<const Sample> samples);
@@ -92,7 +100,9 @@ class ProfileTable {
   bool AddOne(const Sample& sample, uint64_t weight);
 
   const size_t max_entries_;
+  const size_t max_bytes_;
   Entries entries_;
+  size_t bytes_ = 0;  // of the entries
   uint64_t samples_ = 0;
   uint64_t first_time_ns_ = UINT64_MAX;
   uint64_t last_time_ns_ = 0;

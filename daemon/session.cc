@@ -57,7 +57,9 @@ Session::Session(std::string name, v1::SessionSpec spec, std::unique_ptr<Session
       owner_uid_(owner_uid),
       create_time_(absl::Now()),
       feed_(std::move(feed)),
-      patient_(feed_->patient()) {}
+      patient_(feed_->patient()),
+      // A recording ends, and so does the process that reads it.
+      profile_(ProfileTable::kMaxEntries, patient_ ? SIZE_MAX : ProfileTable::kMaxBytes) {}
 
 Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
                  unwind::BinaryCache* machine_binaries, uint32_t owner_uid)

@@ -93,6 +93,26 @@ TEST(ProfileTable, TakesNoNewLineWhenFullButGoesOnWithTheOldOnes) {
   EXPECT_EQ(table.entries().size(), 100u);
 }
 
+TEST(ProfileTable, TakesNoNewLineBeyondItsBytes) {
+  const auto deep = [](uint64_t id) {
+    auto stack = std::make_shared<StackInfo>();
+    stack->id = id;
+    stack->frames.resize(100, std::make_shared<FrameInfo>());
+    return stack;
+  };
+  const size_t one = ProfileTable::EntryBytes(*deep(0));
+  EXPECT_GT(one, 100 * sizeof(void*));
+  ProfileTable table(/*max_entries=*/1000, /*max_bytes=*/10 * one);
+  const auto thread = std::make_shared<ThreadInfo>();
+  std::vector<Sample> samples;
+  for (uint64_t i = 0; i < 12; ++i) {
+    samples.push_back({.weight = 1, .stack = deep(i), .thread = thread});
+  }
+  EXPECT_EQ(table.Add(samples), 2u);
+  EXPECT_EQ(table.Add(std::span(samples).first(10)), 0u) << "what is there goes on";
+  EXPECT_EQ(table.entries().size(), 10u);
+}
+
 TEST(ProfileTable, TakesABatchAndSaysHowManyItDidNotTake) {
   ProfileTable table(/*max_entries=*/20);
   const auto frame = MakeFrame(1, "f", nullptr, FrameSource::kSampledIp);
