@@ -38,8 +38,8 @@ void Name(const unwind::Binary& binary, uint64_t address, v1::Frame* frame) {
   frame->set_offset(frame->offset() - symbol->start);
 }
 
-}  // namespace
-
+// Where a frame's instruction is in its file, by the offset of a frame without a name: a byte
+// before a return address.
 uint64_t AddressOf(const v1::Frame& frame) {
   switch (frame.source()) {
     case v1::FRAME_SOURCE_SAMPLED_IP:
@@ -50,6 +50,8 @@ uint64_t AddressOf(const v1::Frame& frame) {
       return frame.offset() == 0 ? 0 : frame.offset() - 1;
   }
 }
+
+}  // namespace
 
 void NameFrames(unwind::FileSource* files, const v1::SourceDetail& detail,
                 v1::Definitions* definitions) {

@@ -12,14 +12,10 @@
 
 namespace lbrd::daemon {
 
-// Sets symbols of frames that have none and, where they are asked for, lines and inlined calls of
-// all; and why a binary's frames have no names. What is not found stays as it is. May take minutes:
-// see FileSource::Fetch().
+// Sets symbols of frames that have none and, where they are asked for, their lines and inlined
+// calls; and why a binary's frames have no names. What is not found, and frames with a name, stay
+// as they are. May take minutes: see FileSource::Fetch().
 void NameFrames(unwind::FileSource* files, const v1::SourceDetail& detail,
                 v1::Definitions* definitions);
-
-// Where a frame's instruction is in its file, by the offset of a frame without a name: a byte
-// before a return address.
-uint64_t AddressOf(const v1::Frame& frame);
 
 }  // namespace lbrd::daemon

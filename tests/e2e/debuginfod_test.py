@@ -1,5 +1,6 @@
 """Names and files that only a debuginfod server has, in recordings; servers that do no good."""
 
+import gzip
 import http.server
 import json
 import os
@@ -269,8 +270,13 @@ class Debuginfod(unittest.TestCase):
     def test_lines_of_what_the_service_resolved(self):
         require_root()
         with Server(self.files) as server, Daemon() as daemon:
-            done = self.ask(daemon, server, "record", "--lines", "--format", "folded", "--", self.program)
-            self.assertIn("hidden_work", done.stdout)
+            profile = self.cache / "profile.pb.gz"
+            record = ("record", "--lines", "-o", profile, "--", self.program)
+            self.ask(daemon, None, *record)
+            self.assertNotIn(b"hidden.c", gzip.decompress(profile.read_bytes()))
+            self.ask(daemon, server, *record)
+            self.assertIn(b"hidden_work", gzip.decompress(profile.read_bytes()))
+            self.assertIn(b"hidden.c", gzip.decompress(profile.read_bytes()))
 
     def test_the_history(self):
         require_root()
