@@ -63,6 +63,7 @@ struct SamplingFlags {
   std::string cpus;
   std::string cgroup;
   std::string user;
+  std::string profile_bytes;
   std::vector<std::string> events;
   uint32_t frequency = 0;
   uint64_t count = 0;

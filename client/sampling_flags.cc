@@ -36,7 +36,7 @@ absl::StatusOr<v1::BranchFilter> ParseBranchFilter(const std::string& name) {
       absl::StrCat("--branch-filter: '", name, "' is not one of ", absl::StrJoin(names, ", ")));
 }
 
-absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
+absl::StatusOr<uint64_t> ParseBytes(absl::string_view flag, const std::string& text) {
   absl::string_view digits = text;
   uint64_t unit = 1;
   if (!digits.empty() && (digits.back() == 'K' || digits.back() == 'M')) {
@@ -46,7 +46,7 @@ absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
   uint64_t value = 0;
   if (!absl::SimpleAtoi(digits, &value) || value == 0 || value > (uint64_t{1} << 40)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--ring: '", text, "' is not a size such as 512K or 8M"));
+        absl::StrCat(flag, ": '", text, "' is not a size such as 512K or 8M"));
   }
   return value * unit;
 }
@@ -130,6 +130,9 @@ void SamplingFlags::AddTo(CLI::App& command) {
                   "stacks come from the next best source")
       ->type_name("FILTER");
   command.add_option("--ring", ring, "ring buffer of each CPU, e.g. 512K (default: 8M)");
+  command.add_option("--profile-bytes", profile_bytes,
+                     "what its profile may take in the daemon, with the stacks in it; samples\n"
+                     "of stacks that come later are dropped and counted (default: 256M)");
   command.add_flag("-u,--user-only", user_only, "leave out what happens in the kernel");
   command.add_flag("--allow-multiplex", allow_multiplex,
                    "where LBR or counters do not suffice for all sessions, take turns with\n"
@@ -184,9 +187,14 @@ absl::StatusOr<v1::SessionSpec> SamplingFlags::ToSpec() const {
   if (!only_cpus.empty()) spec.mutable_filter()->set_cpus(only_cpus);
   spec.set_retain(retain);
   if (!ring.empty()) {
-    const absl::StatusOr<uint64_t> bytes = ParseBytes(ring);
+    const absl::StatusOr<uint64_t> bytes = ParseBytes("--ring", ring);
     if (!bytes.ok()) return bytes.status();
     spec.set_ring_bytes(*bytes);
+  }
+  if (!profile_bytes.empty()) {
+    const absl::StatusOr<uint64_t> bytes = ParseBytes("--profile-bytes", profile_bytes);
+    if (!bytes.ok()) return bytes.status();
+    spec.set_profile_bytes(*bytes);
   }
   if (!duration.empty()) {
     absl::Duration parsed;

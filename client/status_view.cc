@@ -134,6 +134,11 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
   line("unknown histories", FormatCountOf(stats.lookups_without_context(), "sample"));
   line("unwinding tables", BytesText(stats.rule_table_bytes()));
   if (stats.unwinding().stacks() != 0) AppendUnwinding(stats.unwinding(), &text);
+  std::string samples = BytesText(stats.sample_memory_bytes());
+  if (const uint64_t most = stats.sample_memory_limit_bytes(); most != 0) {
+    absl::StrAppend(&samples, ", at most ", BytesText(most));
+  }
+  line("sample memory", samples);
   line("resident memory", BytesText(stats.resident_bytes()));
   if (stats.engine_restarts() != 0) {
     line("engine restarts", absl::StrCat(FormatCount(stats.engine_restarts()),

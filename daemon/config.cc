@@ -140,6 +140,10 @@ constexpr Setting kSettings[] = {
      "of the machine's CPU time, that lbrd may use, e.g. 1%: when it is over,\n"
      "shared events are sampled more slowly, and weights say so; 0: no bound",
      true, PercentValue{&Config::max_cpu, 0.01, 100}},
+    {"max-sample-memory", "SIZE",
+     "what samples may take that sessions and streams hold, with their stacks;\n"
+     "what needs more is dropped and counted",
+     true, SizeValue{&Config::max_sample_memory, uint64_t{32} << 20, uint64_t{1} << 40}},
     {"max-contexts", "N",
      "threads whose history is kept; 128 bytes each, and 816 once there is one", false,
      CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},

@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "daemon/history_options.h"
 #include "daemon/log.h"
+#include "daemon/sample_memory.h"
 
 namespace lbrd::daemon {
 
@@ -36,6 +37,7 @@ struct Config {
   uint64_t max_sessions = 256;
   absl::Duration linger = absl::Seconds(30);
   double max_cpu = 0;  // percent of all CPUs' time; 0: no bound
+  uint64_t max_sample_memory = SampleMemory::kDefaultLimit;
   uint64_t max_contexts = uint64_t{1} << 20;
   std::string history = HistoryOptions{}.path;  // empty: none
   uint64_t history_bytes = HistoryOptions{}.max_bytes;

@@ -46,6 +46,7 @@
 #include "daemon/ready_descriptor.h"
 #include "daemon/recording_kernel.h"
 #include "daemon/request_activity.h"
+#include "daemon/sample_memory.h"
 #include "daemon/sandbox.h"
 #include "daemon/server.h"
 #include "daemon/session_journal.h"
@@ -85,8 +86,10 @@ std::unique_ptr<History> OpenHistory(const Config& config, bool replay, pmu::Ker
 }
 
 // What one can change while it runs.
-void ApplyAtRunTime(const Config& config, SessionTable* sessions) {
+void ApplyAtRunTime(const Config& config, bool replay, SessionTable* sessions) {
   SetLogLevel(config.log_level);
+  // Who reads a recording waits for its readers, and wants all of it.
+  SampleMemory::OfProcess().set_limit(replay ? SIZE_MAX : config.max_sample_memory);
   sessions->SetMaxSessions(config.max_sessions);
 }
 
@@ -100,7 +103,7 @@ void Reload(const StartOptions& options, BrokerClient* broker, Config* config,
   }
   std::vector<std::string> told;
   *config = Reloaded(*config, *wanted, &told);
-  ApplyAtRunTime(*config, sessions);
+  ApplyAtRunTime(*config, options.replay, sessions);
   Log(LogLevel::kInfo, told.empty() ? "reloaded: nothing has changed" : "reloaded");
   for (const std::string& line : told) Log(LogLevel::kInfo, line);
 }
@@ -291,7 +294,7 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
   const std::unique_ptr<SessionJournal> journal = OpenJournal(start);
   FlowTable flows(&kernel, &admission, &binaries, &tasks, config->linger);
   SessionTable sessions;
-  ApplyAtRunTime(*config, &sessions);
+  ApplyAtRunTime(*config, options.replay, &sessions);
   ProfilerService service(&kernel, &admission, &binaries, &sessions, &tasks, &flows, &audit,
                           &authenticator, UserLimits::ForCpus(std::thread::hardware_concurrency()),
                           options.replay);

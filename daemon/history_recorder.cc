@@ -72,11 +72,13 @@ void HistoryRecorder::Deliver(std::span<const Sample> samples) {
           ProfileTable::KeyView(sample.stack.get(), sample.thread.get(), sample.event));
       if (sum == bucket.sums.end()) {
         const size_t bytes = ProfileTable::EntryBytes(*sample.stack);
-        if (bytes_ + bytes > kMaxBytes || sample.event >= events_.size()) {
+        if (bytes_ + bytes > kMaxBytes || sample.event >= events_.size() ||
+            SampleMemory::OfProcess().left(MemoryShare::kWhole) < ProfileTable::kEntryBytes) {
           ++not_taken_;
           continue;
         }
         bytes_ += bytes;
+        memory_.Resize(memory_.bytes() + ProfileTable::kEntryBytes);
         sum = bucket.sums
                   .emplace(ProfileTable::Key(sample.stack, sample.thread, sample.event),
                            ProfileTable::Sum{})
@@ -167,6 +169,7 @@ std::vector<HistoryBucket> HistoryRecorder::Seal(bool all, int64_t unix_offset_n
       for (const auto& [key, sum] : spans.back().bucket.sums) {
         bytes_ -= ProfileTable::EntryBytes(*std::get<0>(key));
       }
+      memory_.Resize(memory_.bytes() - spans.back().bucket.sums.size() * ProfileTable::kEntryBytes);
     }
     cover(until);
     if (!spans.empty()) {

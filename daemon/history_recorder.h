@@ -5,8 +5,8 @@
 // later still makes a bucket of its own of the same time. Buckets cover the session's whole life,
 // those without samples too, so that what no bucket covers is a gap.
 //
-// Bounds: kMaxBytes of entries and the stacks they keep alive; samples that need more are not
-// taken, and counted.
+// Bounds: kMaxBytes of entries and the stacks they keep alive, and what is left of the memory of all
+// samples; samples that need more are not taken, and counted.
 //
 // Thread rules: Deliver() from any worker; Begin() and End() from the session; TakeNewProcesses()
 // and Seal() from the storage thread.
@@ -92,6 +92,7 @@ class HistoryRecorder : public SampleSink {
   uint64_t covered_until_ns_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Bucket> open_ ABSL_GUARDED_BY(mutex_);  // by time / bucket_ns_
   size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  MemoryCharge memory_ ABSL_GUARDED_BY(mutex_);  // without what entries refer to
   uint64_t not_taken_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t dropped_told_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<int32_t> new_processes_ ABSL_GUARDED_BY(mutex_);

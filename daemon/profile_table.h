@@ -1,8 +1,9 @@
 // A session's samples, aggregated by stack, thread and event, and the account of their verdicts.
 //
-// Bounded: at most `max_entries` and `max_bytes`; a sample that would need more is not taken (and
-// the session counts it as dropped). An entry costs about 64 bytes, and keeps its stack alive,
-// whose bytes are counted as if nobody else kept it.
+// Bounded: at most `max_entries` and `max_bytes`, and by what is left of the memory of all samples
+// (daemon/sample_memory.h); a sample that would need more is not taken (and the session counts it
+// as dropped). An entry keeps its stack alive, whose bytes count in `max_bytes` as if nobody else
+// kept it, and in the memory of all samples once.
 //
 // Thread rules: none of its own; the session's lock guards it.
 #pragma once
@@ -63,6 +64,10 @@ class ProfileTable {
 
   explicit ProfileTable(size_t max_entries = kMaxEntries, size_t max_bytes = kMaxBytes)
       : max_entries_(max_entries), max_bytes_(max_bytes) {}
+  // Of all samples' memory. Before the first sample.
+  void set_share(MemoryShare share) { share_ = share; }
+  // Of the table itself: it is between 7/16 and 7/8 full.
+  static constexpr size_t kEntryBytes = 2 * (sizeof(Entries::value_type) + 1);
   // What an entry takes, with its stack.
   static size_t EntryBytes(const StackInfo& stack) {
     return sizeof(Key) + sizeof(Sum) + sizeof(StackInfo) +
@@ -103,6 +108,8 @@ class ProfileTable {
   const size_t max_bytes_;
   Entries entries_;
   size_t bytes_ = 0;  // of the entries
+  MemoryShare share_ = MemoryShare::kWhole;
+  MemoryCharge memory_;  // without what entries refer to
   uint64_t samples_ = 0;
   uint64_t first_time_ns_ = UINT64_MAX;
   uint64_t last_time_ns_ = 0;

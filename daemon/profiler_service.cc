@@ -164,6 +164,8 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   const unwind::RuleTables::Stats tables = binaries_.rule_tables()->stats();
   response->set_rule_table_bytes(tables.bytes);
   DescribeUnwinding(tables, response->mutable_unwinding());
+  response->set_sample_memory_bytes(SampleMemory::OfProcess().bytes());
+  if (!replay_) response->set_sample_memory_limit_bytes(SampleMemory::OfProcess().limit());
   response->set_flows(static_cast<uint32_t>(flows_.size()));
   response->set_slow_down(flows_.slow_down());
   response->set_engine_restarts(engine_restarts_);
@@ -261,6 +263,7 @@ absl::StatusOr<std::shared_ptr<Session>> ProfilerService::Open(
   }
   auto session = std::make_shared<Session>(name, std::move(permit.spec), *std::move(feed), who.uid);
   session->AddNotes(std::move(permit.notes));
+  session->set_memory_share(who.admin() ? MemoryShare::kWhole : MemoryShare::kThreeQuarters);
   session->RetainIn(std::move(recorder));
   session->KeepIn(std::move(entry));
   if (earlier != nullptr) session->GoOn(*earlier);

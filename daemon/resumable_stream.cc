@@ -55,11 +55,15 @@ bool ResumableStream::Next(absl::Duration max_delay, const StreamMessage** messa
   KeepPoint();
   kept_room_ += next.room;
   kept_.push_back(std::move(next));
+  kept_memory_.Resize(kept_room_ * sizeof(Sample));
+  const size_t most =
+      SampleMemory::OfProcess().left(MemoryShare::kThreeQuarters) == 0 ? 0 : kMaxKeptSamples;
   // The newest is kept whatever its size: it is on its way.
-  while (kept_room_ > kMaxKeptSamples && kept_.size() > 1) {
+  while (kept_room_ > most && kept_.size() > 1) {
     kept_room_ -= kept_.front().room;
     kept_.pop_front();
   }
+  kept_memory_.Resize(kept_room_ * sizeof(Sample));
   *message = &kept_.back();
   return more;
 }

@@ -9,7 +9,8 @@
 // in the next engine (GoOn()). What this one had in memory is then lost: the next message, or the
 // last, tells from when to when.
 //
-// Memory: kMaxKeptSamples of what was sent, and the stream's own bound of what was not.
+// Memory: kMaxKeptSamples of what was sent, less where the memory of all samples is full
+// (daemon/sample_memory.h), and the stream's own bound of what was not.
 // Thread rules: one thread at a time: the one that serves the client.
 #pragma once
 
@@ -85,6 +86,7 @@ class ResumableStream {
   const std::shared_ptr<SampleStream> source_;
   std::deque<StreamMessage> kept_;
   size_t kept_room_ = 0;
+  MemoryCharge kept_memory_;
   size_t again_ = 0;  // messages at the end of kept_ that are to be sent again
   uint64_t last_sequence_ = 0;
   uint64_t samples_ = 0;  // in all messages

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/sample_memory.h"
 #include "unwind/stack.h"
 
 namespace lbrd::unwind {
@@ -42,6 +43,7 @@ struct FrameInfo {
   // Where a JIT compiler says that it comes from; empty and 0: unknown.
   std::string file;
   uint32_t line = 0;
+  MemoryCharge memory{};
 };
 
 struct StackInfo {
@@ -49,6 +51,7 @@ struct StackInfo {
   std::vector<std::shared_ptr<const FrameInfo>> frames;  // leaf first
   unwind::Verdict verdict;
   bool has_user = false;
+  MemoryCharge memory{};  // without its frames, which have their own
 };
 
 struct ThreadInfo {

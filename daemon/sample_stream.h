@@ -1,4 +1,6 @@
-// One client's queue of samples, bounded in bytes.
+// One client's queue of samples, bounded in bytes, and by what is left of the memory of all samples
+// (daemon/sample_memory.h); but two batches always have room, so that a client that keeps up gets
+// all, whatever others hold.
 //
 // A client that reads too slowly loses its own newest samples, counted, and delays nobody. Where
 // the source is patient (a recording), the pushing worker waits for the client instead.
@@ -26,7 +28,8 @@ class SampleStream {
   // Enough for a message of about 64 KiB; of samples with branches fewer.
   static constexpr size_t kBatchSamples = 4096;
 
-  explicit SampleStream(bool patient) : patient_(patient) {}
+  explicit SampleStream(bool patient, MemoryShare share = MemoryShare::kWhole)
+      : patient_(patient), share_(share) {}
 
   void Push(std::span<const Sample> samples);
   // Waits for a full batch, or `max_delay` for a smaller one; *samples may stay empty. False: ended
@@ -39,10 +42,15 @@ class SampleStream {
   uint64_t dropped() const;
 
  private:
+  size_t MaxRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetRoom(size_t room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const bool patient_;
+  const MemoryShare share_;
   mutable absl::Mutex mutex_;
   std::vector<Sample> samples_ ABSL_GUARDED_BY(mutex_);
   size_t room_ ABSL_GUARDED_BY(mutex_) = 0;  // that they take
+  MemoryCharge memory_ ABSL_GUARDED_BY(mutex_);
   uint64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;

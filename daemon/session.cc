@@ -43,6 +43,10 @@ constexpr size_t kMaxGaps = 64;  // that are told one by one
 // Of them, in the journal.
 constexpr size_t kMaxKeptGaps = 16;
 
+size_t ProfileBytes(const v1::SessionSpec& spec) {
+  return spec.profile_bytes() == 0 ? ProfileTable::kMaxBytes : spec.profile_bytes();
+}
+
 // What somebody else has written may be any time.
 absl::Time PastTime(int64_t unix_ns) {
   return std::clamp(absl::FromUnixNanos(unix_ns), absl::UnixEpoch(), absl::Now());
@@ -59,7 +63,7 @@ Session::Session(std::string name, v1::SessionSpec spec, std::unique_ptr<Session
       feed_(std::move(feed)),
       patient_(feed_->patient()),
       // A recording ends, and so does the process that reads it.
-      profile_(ProfileTable::kMaxEntries, patient_ ? SIZE_MAX : ProfileTable::kMaxBytes) {}
+      profile_(ProfileTable::kMaxEntries, patient_ ? SIZE_MAX : ProfileBytes(spec_)) {}
 
 Session::Session(std::string name, v1::SessionSpec spec, SessionSource source,
                  unwind::BinaryCache* machine_binaries, uint32_t owner_uid)
@@ -71,6 +75,12 @@ Session::~Session() {
   Stop();
   feed_.reset();
   if (recorder_ != nullptr) recorder_->End();
+}
+
+void Session::set_memory_share(MemoryShare share) {
+  absl::MutexLock lock(&mutex_);
+  memory_share_ = share;
+  profile_.set_share(share);
 }
 
 void Session::AddNotes(std::vector<std::string> notes) {
@@ -308,7 +318,7 @@ v1::SessionState Session::state() const {
 }
 
 absl::StatusOr<std::shared_ptr<SampleStream>> Session::AddStream() {
-  auto stream = std::make_shared<SampleStream>(patient_);
+  auto stream = std::make_shared<SampleStream>(patient_, memory_share_);
   {
     absl::MutexLock lock(&mutex_);
     if (state_ == v1::SESSION_STATE_STOPPED || state_ == v1::SESSION_STATE_FAILED) {

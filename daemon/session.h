@@ -58,6 +58,8 @@ class Session : public SampleSink {
   void AddNotes(std::vector<std::string> notes);
   // Its samples also go there. Before Start().
   void RetainIn(std::shared_ptr<HistoryRecorder> recorder) { recorder_ = std::move(recorder); }
+  // Of the memory of all samples. Before Start().
+  void set_memory_share(MemoryShare share);
   // Where it is kept for the next engine. Before Start().
   void KeepIn(std::shared_ptr<SessionJournal::SessionEntry> entry) { entry_ = std::move(entry); }
   // Goes on where that one was, with its state: one that had ended has. Before Start(), after
@@ -149,6 +151,7 @@ class Session : public SampleSink {
   std::shared_ptr<HistoryRecorder> recorder_;  // null: they are not kept; before its feed
   std::unique_ptr<SessionFeed> feed_;
   const bool patient_;
+  MemoryShare memory_share_ = MemoryShare::kWhole;
   std::function<void()> on_change_ = [] {};
   std::function<void(const absl::Status&)> on_ended_ = [](const absl::Status&) {};
 

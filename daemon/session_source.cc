@@ -24,6 +24,7 @@ namespace lbrd::daemon {
 namespace {
 
 constexpr uint32_t kMaxFrequencyHz = 100'000;
+constexpr uint64_t kMinProfileBytes = uint64_t{64} << 10;
 constexpr size_t kMaxCommBytes = 15;
 
 // What was really asked of the kernel, read off an attr: for recordings, whose attrs others wrote.
@@ -429,6 +430,10 @@ static absl::StatusOr<v1::SessionSpec> CheckEventSpec(v1::SessionSpec spec, bool
   if (spec.ring_bytes() > pmu::kMaxRingBytes) {
     return absl::InvalidArgumentError(absl::StrCat("ring_bytes: ", spec.ring_bytes(),
                                                    " is too large; at most ", pmu::kMaxRingBytes));
+  }
+  if (spec.profile_bytes() != 0 && spec.profile_bytes() < kMinProfileBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("profile_bytes: ", spec.profile_bytes(),
+                                                   " is too small; at least ", kMinProfileBytes));
   }
   if (spec.has_duration() && (spec.duration().seconds() < 0 || spec.duration().nanos() < 0 ||
                               spec.duration().nanos() > 999'999'999)) {

@@ -133,7 +133,9 @@ const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::R
   }
   info->symbol = std::move(name.symbol);
   info->offset = name.offset;
-  bytes_ += sizeof(FrameInfo) + info->symbol.size() + info->file.size() + sizeof(FrameKey) + 64;
+  const size_t bytes = sizeof(FrameInfo) + info->symbol.size() + info->file.size();
+  info->memory.Resize(bytes);
+  bytes_ += bytes + sizeof(FrameKey) + 64;
   known = std::move(info);
   return known;
 }
@@ -173,8 +175,10 @@ std::shared_ptr<const StackInfo> StackIntern::InternAnew(const unwind::ResolvedS
   if (found != stacks_.end()) return *found;
   candidate_->id = next_stack_id++;
   candidate_->frames.shrink_to_fit();
-  bytes_ +=
-      sizeof(StackInfo) + 64 + candidate_->frames.size() * sizeof(std::shared_ptr<const FrameInfo>);
+  const size_t bytes =
+      sizeof(StackInfo) + candidate_->frames.size() * sizeof(std::shared_ptr<const FrameInfo>);
+  candidate_->memory.Resize(bytes);
+  bytes_ += bytes + 64;
   std::shared_ptr<const StackInfo> interned = std::move(candidate_);
   candidate_ = std::make_shared<StackInfo>();
   stacks_.insert(interned);
@@ -220,7 +224,10 @@ std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t
 }
 
 void StackIntern::ResetIfOverBudget() {
-  if (bytes_ <= budget_bytes_) return;
+  // Where the memory of all samples is short, what nobody but these tables holds goes first.
+  const bool short_of_memory =
+      bytes_ > kLeastBytes && SampleMemory::OfProcess().left(MemoryShare::kWhole) == 0;
+  if (bytes_ <= budget_bytes_ && !short_of_memory) return;
   recent_.Clear();
   stacks_.clear();
   frames_.clear();

@@ -2,7 +2,8 @@
 //
 // Ids grow for the life of the process and never change their meaning. When what is stored exceeds
 // the budget, the tables are emptied and fill again with new ids: what is still referred to lives
-// on with its holders, so the budget bounds the tables, not the holders (who bound themselves).
+// on with its holders, so the budget bounds the tables, not the holders (who bound themselves). The
+// same is done, above kLeastBytes, when the memory of all samples is full (daemon/sample_memory.h).
 //
 // Thread rules: one owner (a worker). Ids are unique across all interners.
 #pragma once
@@ -30,6 +31,7 @@ namespace lbrd::daemon {
 class StackIntern {
  public:
   static constexpr size_t kDefaultBudgetBytes = size_t{128} << 20;
+  static constexpr size_t kLeastBytes = size_t{8} << 20;
   static constexpr size_t kMaxKernelCodeBytes = size_t{16} << 20;
 
   // Borrows `kernel` (null: kernel frames have no names, for the reason given).

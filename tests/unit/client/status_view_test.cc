@@ -23,6 +23,8 @@ TEST(RenderStatus, AlignsTheFigures) {
   stats.set_lookups_without_context(1);
   stats.set_rule_table_bytes(1536);
   stats.set_resident_bytes((uint64_t{1} << 30) - 1);
+  stats.set_sample_memory_bytes(1 << 20);
+  stats.set_sample_memory_limit_bytes(512 << 20);
   stats.mutable_cpu_time()->set_seconds(75);
   EXPECT_EQ(RenderStatus(stats),
             "lbrd                0.1.0, up 2 h 00 min\n"
@@ -32,6 +34,7 @@ TEST(RenderStatus, AlignsTheFigures) {
             "contexts refused    0\n"
             "unknown histories   1 sample\n"
             "unwinding tables    1.5 KiB\n"
+            "sample memory       1.0 MiB, at most 512.0 MiB\n"
             "resident memory     1.0 GiB\n"
             "CPU time            75.0 s\n");
 }
@@ -93,7 +96,9 @@ TEST(RenderStatus, FitsATerminalAtItsLargest) {
   for (const auto set :
        {&v1::DaemonStats::set_context_bytes, &v1::DaemonStats::set_pool_bytes,
         &v1::DaemonStats::set_contexts_refused, &v1::DaemonStats::set_lookups_without_context,
-        &v1::DaemonStats::set_rule_table_bytes, &v1::DaemonStats::set_resident_bytes}) {
+        &v1::DaemonStats::set_rule_table_bytes, &v1::DaemonStats::set_resident_bytes,
+        &v1::DaemonStats::set_sample_memory_bytes,
+        &v1::DaemonStats::set_sample_memory_limit_bytes}) {
     (stats.*set)(UINT64_MAX);
   }
   for (const absl::string_view line : absl::StrSplit(RenderStatus(stats), '\n')) {
