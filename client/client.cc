@@ -1,5 +1,6 @@
 #include "client/client.h"
 
+#include <google/protobuf/arena.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/random.h>
 
@@ -185,14 +186,19 @@ absl::Status Client::DeleteSession(const std::string& name) const {
   return asked > 1 && absl::IsNotFound(status) ? absl::OkStatus() : status;
 }
 
-absl::StatusOr<v1::GetProfileResponse> Client::GetProfile(const std::string& name,
-                                                          const v1::SourceDetail& detail) const {
+absl::StatusOr<std::shared_ptr<v1::GetProfileResponse>> Client::GetProfile(
+    const std::string& name, const v1::SourceDetail& detail) const {
   v1::GetProfileRequest request;
   request.set_name(name);
   *request.mutable_source_detail() = detail;
-  v1::GetProfileResponse response;
-  const absl::Status status = Ask(
-      [&](grpc::ClientContext* context) { return stub_->GetProfile(context, request, &response); });
+  google::protobuf::ArenaOptions blocks;
+  blocks.max_block_size = size_t{1} << 20;
+  const auto arena = std::make_shared<google::protobuf::Arena>(blocks);
+  const std::shared_ptr<v1::GetProfileResponse> response(
+      arena, google::protobuf::Arena::CreateMessage<v1::GetProfileResponse>(arena.get()));
+  const absl::Status status = Ask([&](grpc::ClientContext* context) {
+    return stub_->GetProfile(context, request, response.get());
+  });
   if (!status.ok()) return status;
   return response;
 }

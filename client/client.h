@@ -42,8 +42,9 @@ class Client {
   absl::StatusOr<std::vector<v1::Session>> ListSessions() const;
   absl::StatusOr<v1::Session> StopSession(const std::string& name) const;
   absl::Status DeleteSession(const std::string& name) const;
-  absl::StatusOr<v1::GetProfileResponse> GetProfile(const std::string& name,
-                                                    const v1::SourceDetail& detail = {}) const;
+  // In memory of its own (an arena), since it may be of a million pieces.
+  absl::StatusOr<std::shared_ptr<v1::GetProfileResponse>> GetProfile(
+      const std::string& name, const v1::SourceDetail& detail = {}) const;
   // Of a daemon of one's own: see v1::NameFramesRequest. May take minutes.
   absl::StatusOr<v1::Definitions> NameFrames(const v1::NameFramesRequest& request) const;
   absl::StatusOr<v1::QueryProfileResponse> QueryProfile(

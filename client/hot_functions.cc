@@ -22,82 +22,95 @@ struct Counts {
   uint64_t samples = 0;
 };
 
-// Adds up stacks, one at a time.
+// Adds up stacks, one at a time. A profile has a million frames of stacks and more: what each of
+// them touches is kept together, and names are looked at once for each frame that there is.
 class FunctionSums {
  public:
-  explicit FunctionSums(const ProfileIndex& index) : index_(index) {}
+  explicit FunctionSums(const ProfileIndex& index)
+      : index_(index),
+        calls_of_frame_(static_cast<size_t>(index.profile().definitions().frames_size())) {}
 
   void AddStack(const v1::Stack& stack, const Counts& counts) {
     ++stacks_;
     for (int i = 0; i < stack.frame_ids_size(); ++i) {
-      const v1::Frame& frame = index_.frame(stack.frame_ids(i));
-      const std::vector<size_t>& functions = FunctionsOf(frame);
+      const auto [first, end] = CallsOf(index_.FrameAt(stack.frame_ids(i)));
       if (i == 0) {
         // What is inlined there runs itself.
-        Sum& leaf = sums_[functions.front()];
-        leaf.function.self += counts.value;
-        leaf.function.self_samples += counts.samples;
+        HotFunction& leaf = functions_[calls_[first].function];
+        leaf.self += counts.value;
+        leaf.self_samples += counts.samples;
       }
-      for (const size_t function : functions) {
-        Sum& sum = sums_[function];
-        if (sum.last_stack == stacks_) continue;
-        sum.last_stack = stacks_;
-        sum.function.total += counts.value;
-        sum.function.total_samples += counts.samples;
-        const auto source = static_cast<size_t>(frame.source());
-        sum.by_source[source < sum.by_source.size() ? source : 0] += counts.value;
+      for (uint32_t at = first; at != end; ++at) {
+        Call& call = calls_[at];
+        if (last_stack_[call.function] == stacks_) continue;
+        last_stack_[call.function] = stacks_;
+        call.counts.value += counts.value;
+        call.counts.samples += counts.samples;
       }
     }
   }
 
   std::vector<HotFunction> Take(uint64_t whole) {
-    std::vector<HotFunction> functions;
-    functions.reserve(sums_.size());
-    for (Sum& sum : sums_) {
-      const auto most = std::max_element(sum.by_source.begin(), sum.by_source.end());
-      sum.function.source =
-          static_cast<v1::FrameSource>(std::distance(sum.by_source.begin(), most));
-      const double percent = 100.0 / static_cast<double>(whole);
-      sum.function.self_percent = static_cast<double>(sum.function.self) * percent;
-      sum.function.total_percent = static_cast<double>(sum.function.total) * percent;
-      functions.push_back(std::move(sum.function));
+    std::vector<std::array<uint64_t, v1::FrameSource_ARRAYSIZE>> by_source(functions_.size());
+    for (const Call& call : calls_) {
+      functions_[call.function].total += call.counts.value;
+      functions_[call.function].total_samples += call.counts.samples;
+      by_source[call.function][call.source] += call.counts.value;
     }
-    return functions;
+    const double percent = 100.0 / static_cast<double>(whole);
+    for (size_t i = 0; i < functions_.size(); ++i) {
+      HotFunction& function = functions_[i];
+      const auto most = std::max_element(by_source[i].begin(), by_source[i].end());
+      function.source = static_cast<v1::FrameSource>(std::distance(by_source[i].begin(), most));
+      function.self_percent = static_cast<double>(function.self) * percent;
+      function.total_percent = static_cast<double>(function.total) * percent;
+    }
+    return std::move(functions_);
   }
 
  private:
-  struct Sum {
-    HotFunction function;
-    std::array<uint64_t, v1::FrameSource_ARRAYSIZE> by_source = {};
-    uint64_t last_stack = 0;  // the last one counted in total
+  // A function that a frame stands for, and what it was counted for by that frame.
+  struct Call {
+    uint32_t function = 0;
+    uint32_t source = 0;
+    Counts counts;
   };
+  using Span = std::pair<uint32_t, uint32_t>;  // of calls_; empty: not looked at yet
 
   // Innermost first.
-  const std::vector<size_t>& FunctionsOf(const v1::Frame& frame) {
-    const auto [by_frame, fresh_frame] = by_frame_.try_emplace(frame.id());
-    std::vector<size_t>& functions = by_frame->second;
-    if (!fresh_frame) return functions;
+  Span CallsOf(int frame_at) {
+    Span& known = calls_of_frame_[static_cast<size_t>(frame_at)];
+    if (known.first != known.second) return known;
+    known.first = static_cast<uint32_t>(calls_.size());
+    const v1::Frame& frame = index_.profile().definitions().frames(frame_at);
+    const auto source = static_cast<uint32_t>(frame.source());
     // Kernel and user code never share a function, even where neither has a binary.
     const bool kernel = frame.source() == v1::FRAME_SOURCE_KERNEL;
     for (const FrameCall& call : index_.Calls(frame)) {
       std::string label = call.MarkedLabel();
-      const auto [by_name, fresh] =
-          by_name_.try_emplace(std::make_tuple(label, frame.binary_id(), kernel), sums_.size());
+      const auto [by_name, fresh] = by_name_.try_emplace(
+          std::make_tuple(label, frame.binary_id(), kernel), functions_.size());
       if (fresh) {
-        Sum& sum = sums_.emplace_back();
-        sum.function.symbol = std::move(label);
+        HotFunction& function = functions_.emplace_back();
+        last_stack_.push_back(0);
+        function.symbol = std::move(label);
         const v1::Binary* binary = index_.binary(frame.binary_id());
-        if (binary != nullptr) sum.function.binary = std::string(BinaryBasename(*binary));
+        if (binary != nullptr) function.binary = std::string(BinaryBasename(*binary));
       }
-      functions.push_back(by_name->second);
+      calls_.push_back({.function = static_cast<uint32_t>(by_name->second),
+                        .source = source < v1::FrameSource_ARRAYSIZE ? source : 0,
+                        .counts = {}});
     }
-    return functions;
+    known.second = static_cast<uint32_t>(calls_.size());
+    return known;
   }
 
   const ProfileIndex& index_;
   uint64_t stacks_ = 0;
-  std::vector<Sum> sums_;
-  absl::flat_hash_map<uint32_t, std::vector<size_t>> by_frame_;
+  std::vector<HotFunction> functions_;
+  std::vector<uint64_t> last_stack_;  // by function: the last one counted in total
+  std::vector<Call> calls_;
+  std::vector<Span> calls_of_frame_;
   absl::flat_hash_map<std::tuple<std::string, uint32_t, bool>, size_t> by_name_;
 };
 
@@ -184,20 +197,20 @@ absl::StatusOr<HotFunctionList> HotFunctions(const ProfileIndex& index,
   list.weight = index.total(options.event);
   list.samples = index.samples(options.event);
 
-  absl::flat_hash_map<uint64_t, Counts> by_stack;
+  const v1::Definitions& definitions = index.profile().definitions();
+  std::vector<Counts> by_stack(static_cast<size_t>(definitions.stacks_size()));
   for (const v1::ProfileEntry& entry : index.profile().entries()) {
     if (entry.event() != options.event) continue;
-    Counts& counts = by_stack[entry.stack_id()];
+    Counts& counts = by_stack[static_cast<size_t>(index.StackAt(entry.stack_id()))];
     counts.value += index.Value(entry);
     counts.samples += entry.samples();
   }
   FunctionSums sums(index);
-  for (const auto& [stack_id, counts] : by_stack) {
-    const v1::Stack& stack = index.stack(stack_id);
-    sums.AddStack(stack, counts);
-    if (!IsWhole(stack.verdict())) {
-      list.incomplete_samples += counts.samples;
-    }
+  for (int i = 0; i < definitions.stacks_size(); ++i) {
+    const Counts& counts = by_stack[static_cast<size_t>(i)];
+    if (counts.samples == 0 && counts.value == 0) continue;
+    sums.AddStack(definitions.stacks(i), counts);
+    if (!IsWhole(definitions.stacks(i).verdict())) list.incomplete_samples += counts.samples;
   }
 
   list.rows = sums.Take(list.weight);

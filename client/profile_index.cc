@@ -9,21 +9,17 @@
 namespace lbrd::client {
 namespace {
 
-template <typename Id, typename Message>
+template <typename Message>
 absl::Status AddAll(absl::string_view kind,
                     const google::protobuf::RepeatedPtrField<Message>& definitions,
-                    absl::flat_hash_map<Id, const Message*>& by_id) {
-  by_id.reserve(static_cast<size_t>(definitions.size()));
-  for (const Message& definition : definitions) {
-    if (definition.id() == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("profile: a ", kind, " has id 0"));
-    }
-    if (!by_id.emplace(definition.id(), &definition).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("profile: ", kind, " ", definition.id(), " is defined twice"));
-    }
-  }
-  return absl::OkStatus();
+                    IdTable* table) {
+  uint32_t bad = IdTable::kNone;
+  *table = IdTable::Of(definitions, &bad);
+  if (bad == IdTable::kNone) return absl::OkStatus();
+  const uint64_t id = definitions.Get(static_cast<int>(bad)).id();
+  return absl::InvalidArgumentError(
+      id == 0 ? absl::StrCat("profile: a ", kind, " has id 0")
+              : absl::StrCat("profile: ", kind, " ", id, " is defined twice"));
 }
 
 absl::Status Unknown(absl::string_view user, uint64_t user_id, absl::string_view kind,
@@ -79,10 +75,10 @@ absl::StatusOr<ProfileIndex> ProfileIndex::Build(const v1::Profile& profile,
 
 absl::Status ProfileIndex::AddDefinitions() {
   const v1::Definitions& definitions = profile_->definitions();
-  absl::Status status = AddAll("binary", definitions.binaries(), binaries_);
-  if (status.ok()) status = AddAll("frame", definitions.frames(), frames_);
-  if (status.ok()) status = AddAll("stack", definitions.stacks(), stacks_);
-  if (status.ok()) status = AddAll("thread", definitions.threads(), threads_);
+  absl::Status status = AddAll("binary", definitions.binaries(), &binaries_);
+  if (status.ok()) status = AddAll("frame", definitions.frames(), &frames_);
+  if (status.ok()) status = AddAll("stack", definitions.stacks(), &stacks_);
+  if (status.ok()) status = AddAll("thread", definitions.threads(), &threads_);
   return status;
 }
 

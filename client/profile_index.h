@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "client/id_table.h"
 #include "lbrd/v1/sample.pb.h"
 #include "lbrd/v1/session.pb.h"
 
@@ -44,11 +44,19 @@ class ProfileIndex {
   const v1::Session& session() const { return *session_; }
 
   // The id must come from this profile.
-  const v1::Frame& frame(uint32_t id) const { return *frames_.at(id); }
-  const v1::Stack& stack(uint64_t id) const { return *stacks_.at(id); }
-  const v1::Thread& thread(uint32_t id) const { return *threads_.at(id); }
+  const v1::Frame& frame(uint32_t id) const { return profile_->definitions().frames(FrameAt(id)); }
+  const v1::Stack& stack(uint64_t id) const { return profile_->definitions().stacks(StackAt(id)); }
+  const v1::Thread& thread(uint32_t id) const {
+    return profile_->definitions().threads(static_cast<int>(threads_.Find(id)));
+  }
   // nullptr for id 0: the frame is in no mapping.
-  const v1::Binary* binary(uint32_t id) const { return id == 0 ? nullptr : binaries_.at(id); }
+  const v1::Binary* binary(uint32_t id) const {
+    if (id == 0) return nullptr;
+    return &profile_->definitions().binaries(static_cast<int>(binaries_.Find(id)));
+  }
+  // Where they stand in the profile's definitions.
+  int FrameAt(uint32_t id) const { return static_cast<int>(frames_.Find(id)); }
+  int StackAt(uint64_t id) const { return static_cast<int>(stacks_.Find(id)); }
 
   // What to call a frame: its symbol, or "[unknown in libfoo.so]", or "[unknown]". Never a guess.
   std::string FrameLabel(const v1::Frame& frame) const;
@@ -81,10 +89,10 @@ class ProfileIndex {
 
   const v1::Profile* profile_;
   const v1::Session* session_;
-  absl::flat_hash_map<uint32_t, const v1::Binary*> binaries_;
-  absl::flat_hash_map<uint32_t, const v1::Frame*> frames_;
-  absl::flat_hash_map<uint64_t, const v1::Stack*> stacks_;
-  absl::flat_hash_map<uint32_t, const v1::Thread*> threads_;
+  IdTable binaries_;
+  IdTable frames_;
+  IdTable stacks_;
+  IdTable threads_;
   std::vector<Totals> totals_;  // by event
 };
 

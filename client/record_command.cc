@@ -191,14 +191,14 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
     const absl::Status written = lines->Finish();
     if (status.ok()) status = written;
   }
-  absl::StatusOr<v1::GetProfileResponse> profile = client->GetProfile(name, flags.source.Detail());
+  const auto profile = client->GetProfile(name, flags.source.Detail());
   client->DeleteSession(name).IgnoreError();
   if (!status.ok()) return status;
   if (!stopped.ok()) return stopped.status();
   if (!profile.ok()) return profile.status();
   NameUnnamedFrames(flags.source.Detail(), common.quiet,
-                    profile->mutable_profile()->mutable_definitions());
-  return ShowResults(*profile, *outputs, common.quiet);
+                    (*profile)->mutable_profile()->mutable_definitions());
+  return ShowResults(**profile, *outputs, common.quiet);
 }
 
 }  // namespace

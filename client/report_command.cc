@@ -75,10 +75,9 @@ absl::Status Report(const Common& common, const ReportFlags& flags) {
     if (status.ok()) status = written;
   }
   if (!status.ok()) return status;
-  const absl::StatusOr<v1::GetProfileResponse> profile =
-      client.GetProfile(session->name(), flags.source.Detail());
+  const auto profile = client.GetProfile(session->name(), flags.source.Detail());
   if (!profile.ok()) return profile.status();
-  return ShowResults(*profile, *outputs, common.quiet);
+  return ShowResults(**profile, *outputs, common.quiet);
 }
 
 }  // namespace

@@ -160,13 +160,12 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   if (!client.ok()) return client.status();
   const absl::StatusOr<v1::Session> session = client->StopSession(flags.name);
   if (!session.ok()) return session.status();
-  absl::StatusOr<v1::GetProfileResponse> profile =
-      client->GetProfile(flags.name, flags.source.Detail());
+  const auto profile = client->GetProfile(flags.name, flags.source.Detail());
   if (!profile.ok()) return profile.status();
   NameUnnamedFrames(flags.source.Detail(), common.quiet,
-                    profile->mutable_profile()->mutable_definitions());
+                    (*profile)->mutable_profile()->mutable_definitions());
   // Only what was shown is forgotten: a file that could not be written can be asked for again.
-  const absl::Status shown = ShowResults(*profile, *outputs, common.quiet);
+  const absl::Status shown = ShowResults(**profile, *outputs, common.quiet);
   if (!shown.ok() && !absl::IsDataLoss(shown)) return shown;
   const absl::Status deleted = client->DeleteSession(flags.name);
   return shown.ok() ? deleted : shown;

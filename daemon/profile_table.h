@@ -15,6 +15,7 @@
 #include <span>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/hash/hash.h"
@@ -81,6 +82,9 @@ class ProfileTable {
   void Count(const Sample& sample);
 
   const Entries& entries() const { return entries_; }
+  // For who reads them at leisure, without the lock that guards the table.
+  using Entry = std::pair<Key, Sum>;
+  std::vector<Entry> CopyEntries() const { return {entries_.begin(), entries_.end()}; }
   uint64_t samples() const { return samples_; }
   // Times of the oldest and the youngest sample; equal when there are none.
   uint64_t first_time_ns() const { return samples_ == 0 ? last_time_ns_ : first_time_ns_; }

@@ -1,5 +1,7 @@
 #include "daemon/proto_encoder.h"
 
+#include <algorithm>
+
 namespace lbrd::daemon {
 namespace {
 
@@ -44,6 +46,10 @@ v1::StackState ProtoState(unwind::StackState state) {
 }  // namespace
 
 std::string ProtoText(absl::string_view text) {
+  // As nearly all is.
+  if (std::none_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; })) {
+    return std::string(text);
+  }
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
@@ -181,8 +187,9 @@ void EncodeSamples(std::span<const Sample> samples, DefinitionEncoder* definitio
   for (const Sample& sample : samples) batch->add_events(sample.event);
 }
 
-void EncodeProfile(const ProfileTable& table, DefinitionEncoder* definitions, v1::Profile* out) {
-  for (const auto& [key, sum] : table.entries()) {
+void EncodeProfile(std::span<const ProfileTable::Entry> entries, DefinitionEncoder* definitions,
+                   v1::Profile* out) {
+  for (const auto& [key, sum] : entries) {
     const auto& [stack, thread, event] = key;
     definitions->AddStack(*stack, out->mutable_definitions());
     definitions->AddThread(*thread, out->mutable_definitions());

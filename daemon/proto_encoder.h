@@ -50,6 +50,7 @@ void EncodeSamples(std::span<const Sample> samples, DefinitionEncoder* definitio
                    v1::Definitions* definitions_out, v1::SampleBatch* batch);
 
 // `definitions`: fresh.
-void EncodeProfile(const ProfileTable& table, DefinitionEncoder* definitions, v1::Profile* out);
+void EncodeProfile(std::span<const ProfileTable::Entry> entries, DefinitionEncoder* definitions,
+                   v1::Profile* out);
 
 }  // namespace lbrd::daemon

@@ -484,8 +484,13 @@ void Session::Describe(v1::Session* out) const {
 }
 
 void Session::EncodeProfileTo(DefinitionEncoder* definitions, v1::Profile* out) const {
-  absl::MutexLock lock(&mutex_);
-  EncodeProfile(profile_, definitions, out);
+  std::vector<ProfileTable::Entry> entries;
+  {
+    // No longer than that: workers wait for it.
+    absl::MutexLock lock(&mutex_);
+    entries = profile_.CopyEntries();
+  }
+  EncodeProfile(entries, definitions, out);
 }
 
 }  // namespace lbrd::daemon

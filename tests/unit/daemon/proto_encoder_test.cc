@@ -164,7 +164,7 @@ TEST(EncodeProfile, TellsEveryLineAndDefinesWhatItRefersTo) {
   table.Add({&sample, 1});
   v1::Profile profile;
   DefinitionEncoder definitions;
-  EncodeProfile(table, &definitions, &profile);
+  EncodeProfile(table.CopyEntries(), &definitions, &profile);
   ASSERT_EQ(profile.entries_size(), 2);
   EXPECT_EQ(profile.definitions().stacks_size(), 1);
   EXPECT_EQ(profile.definitions().frames_size(), 1);
