@@ -383,10 +383,18 @@ FastUnwinder::Step FastUnwinder::TakeRareStep(const UnwindRule& rule, Walk* walk
 FastUnwinder::Step FastUnwinder::TakeFullStep(const UnwindRule& rule, Walk* walk) {
   ++counts_.full_rules;
   const uint64_t ip = walk->registers[kRip];
-  const Mapping* mapping = walk->space.Find(walk->exact ? ip : ip - 1);
+  const uint64_t look_up = walk->exact ? ip : ip - 1;
+  const Mapping* mapping = walk->space.Find(look_up);
   if (mapping == nullptr) return walk->Stop(StackReason::kBadAddress);
-  const std::shared_ptr<const UnwindRules> rules = tables_->Get(mapping->binary);
-  const FullRule full = rules->Full(rule.full);
+  const std::optional<uint64_t> start = mapping->FileAddress(mapping->start);
+  if (!start.has_value()) return walk->Stop(StackReason::kBadAddress);
+  uint32_t number = rule.full;
+  const std::shared_ptr<const UnwindRules> rules =
+      number != UnwindRule::kByAddress
+          ? tables_->Get(mapping->binary)
+          : tables_->FindFull(mapping->binary, look_up - mapping->start + *start, &number);
+  if (number >= rules->full_rules()) return Step::kHandOver;
+  const FullRule full = rules->Full(number);
 
   // Where a read went that failed.
   uint64_t missing = 0;

@@ -66,17 +66,40 @@ UnwindRule RuleTables::Find(const std::shared_ptr<const Binary>& binary, uint64_
   return slot->rules->Find(address);
 }
 
-std::optional<UnwindRule> RuleTables::FindSingle(const std::shared_ptr<const Binary>& binary,
-                                                 const std::shared_ptr<Slot>& slot,
-                                                 uint64_t address) {
-  absl::MutexLock lock(&slot->single_mutex);
+std::shared_ptr<const UnwindRules> RuleTables::FindFull(const std::shared_ptr<const Binary>& binary,
+                                                        uint64_t address, uint32_t* number) {
+  *number = 0;
+  bool built = false;
+  const std::shared_ptr<Slot> slot = SlotOf(binary, &built);
+  if (!built && prefer_single_) {
+    absl::MutexLock lock(&slot->single_mutex);
+    if (SingleRules* const single = OpenSingle(binary, slot); single != nullptr) {
+      if (auto full = single->FindFull(address); full != nullptr) return full;
+    }
+  }
+  // There is a table since, or it takes one.
+  if (!built) std::call_once(slot->once, [&] { Build(binary, slot); });
+  const UnwindRule& rule = slot->rules->Find(address);
+  *number = rule.kind == UnwindRule::kFull ? rule.full : UnwindRule::kByAddress;
+  return slot->rules;
+}
+
+SingleRules* RuleTables::OpenSingle(const std::shared_ptr<const Binary>& binary,
+                                    const std::shared_ptr<Slot>& slot) {
   if (!slot->single_opened) {
     slot->single_opened = true;
     const ElfFile* elf = binary->elf();
     slot->single = elf != nullptr ? SingleRules::Open(*elf) : nullptr;
     if (slot->single != nullptr) SetSingleBytes(binary.get(), slot, slot->single->bytes());
   }
-  if (slot->single == nullptr) return std::nullopt;
+  return slot->single.get();
+}
+
+std::optional<UnwindRule> RuleTables::FindSingle(const std::shared_ptr<const Binary>& binary,
+                                                 const std::shared_ptr<Slot>& slot,
+                                                 uint64_t address) {
+  absl::MutexLock lock(&slot->single_mutex);
+  if (OpenSingle(binary, slot) == nullptr) return std::nullopt;
   if (!slot->single->spent()) {
     const std::optional<UnwindRule> rule = slot->single->Find(address);
     if (rule.has_value()) return rule;

@@ -27,6 +27,7 @@
 namespace lbrd::unwind {
 
 class Binary;
+class SingleRules;
 
 class RuleTables {
  public:
@@ -41,6 +42,9 @@ class RuleTables {
   std::shared_ptr<const UnwindRules> Get(const std::shared_ptr<const Binary>& binary);
   // The rule at an address in the binary's own terms, with its table or without.
   UnwindRule Find(const std::shared_ptr<const Binary>& binary, uint64_t address);
+  // The full rule there, where Find() said that there is one: number *number of what is returned.
+  std::shared_ptr<const UnwindRules> FindFull(const std::shared_ptr<const Binary>& binary,
+                                              uint64_t address, uint32_t* number);
 
   struct Stats {
     size_t tables = 0;
@@ -66,6 +70,8 @@ class RuleTables {
   // The rule without a table; nullopt: it takes the table.
   std::optional<UnwindRule> FindSingle(const std::shared_ptr<const Binary>& binary,
                                        const std::shared_ptr<Slot>& slot, uint64_t address);
+  SingleRules* OpenSingle(const std::shared_ptr<const Binary>& binary,
+                          const std::shared_ptr<Slot>& slot);
   // What single rules take is so much from now on.
   void SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot, size_t bytes);
   void Build(const std::shared_ptr<const Binary>& binary, const std::shared_ptr<Slot>& slot);

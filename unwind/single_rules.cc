@@ -85,28 +85,55 @@ const SingleRules::KnownCie* SingleRules::CieAt(size_t offset) {
   return out.cie.has_value() ? &out : nullptr;
 }
 
-std::optional<UnwindRule> SingleRules::Find(uint64_t address) {
+SingleRules::Found SingleRules::FindPlace(uint64_t address, Place* place) {
   ++look_ups_;
-  if (address < code_start_ || address >= code_end_) return UnwindRule();
+  if (address < code_start_ || address >= code_end_) return Found::kNoFunction;
   const size_t count = CountUpTo(address);
-  if (count == 0) return UnwindRule();
+  if (count == 0) return Found::kNoFunction;
   const uint64_t at = AddressAt(count - 1, kEntryField) - section_.address;
-  if (at >= frames_.size()) return std::nullopt;
+  if (at >= frames_.size()) return Found::kOdd;
   const std::optional<CfiEntry> entry = ReadCfiEntry(section_, static_cast<size_t>(at));
-  if (!entry.has_value() || entry->kind != CfiEntry::Kind::kFde) return std::nullopt;
+  if (!entry.has_value() || entry->kind != CfiEntry::Kind::kFde) return Found::kOdd;
   const KnownCie* known = CieAt(entry->cie);
-  if (known == nullptr) return std::nullopt;
+  if (known == nullptr) return Found::kOdd;
   const std::optional<Fde> fde = ParseFde(section_, *entry, *known->cie);
   if (!fde.has_value() || fde->start < code_start_ || address < fde->start ||
       fde->instructions.size() > kMaxInstructionBytes) {
-    return std::nullopt;
+    return Found::kOdd;
   }
   // Between two functions: nothing is unwound by a neighbour's rule.
-  if (address >= fde->end) return UnwindRule();
+  if (address >= fde->end) return Found::kNoFunction;
   look_ups_ += fde->instructions.size() / kBytesOfOneLookUp;
-  const CfiRow* row = program_.Find(section_, *known->cie, known->initial, *fde, address);
-  if (row == nullptr) return UnwindRule{.kind = UnwindRule::kUnsupported};
-  return UnwindRulesBuilder::CompactRuleOf(*known->cie, *row);
+  place->known = known;
+  place->row = program_.Find(section_, *known->cie, known->initial, *fde, address);
+  return Found::kRow;
+}
+
+std::optional<UnwindRule> SingleRules::Find(uint64_t address) {
+  Place place;
+  switch (FindPlace(address, &place)) {
+    case Found::kNoFunction:
+      return UnwindRule();
+    case Found::kOdd:
+      return std::nullopt;
+    case Found::kRow:
+      break;
+  }
+  if (place.row == nullptr) return UnwindRule{.kind = UnwindRule::kUnsupported};
+  const Cie& cie = *place.known->cie;
+  const std::optional<UnwindRule> compact = UnwindRulesBuilder::CompactRuleOf(cie, *place.row);
+  return compact.has_value() ? *compact : UnwindRulesBuilder::FullRuleByAddress(cie);
+}
+
+std::shared_ptr<const UnwindRules> SingleRules::FindFull(uint64_t address) {
+  if (const auto known = full_.find(address); known != full_.end()) return known->second;
+  Place place;
+  if (FindPlace(address, &place) != Found::kRow || place.row == nullptr) return nullptr;
+  const Cie& cie = *place.known->cie;
+  if (UnwindRulesBuilder::CompactRuleOf(cie, *place.row).has_value()) return nullptr;
+  if (full_.size() >= kMaxFullRules) full_.clear();
+  return full_[address] = std::make_shared<const UnwindRules>(
+             UnwindRulesBuilder::FullRuleAlone(cie, *place.row));
 }
 
 }  // namespace lbrd::unwind

@@ -6,9 +6,8 @@
 // taken one by one, until as much has been spent on them as the table would cost; whoever then
 // makes the table has at most paid twice.
 //
-// Only answers that the table would give as well: where a rule needs more room than UnwindRule has,
-// or .debug_frame might know more, the table is to be asked. What a wrong search table can do is
-// hide its own binary's code.
+// Only answers that the table would give as well: where .debug_frame might know more, or the entry
+// is odd, the table is to be asked. What a wrong search table can do is hide its own binary's code.
 //
 // Input is hostile: each look-up is one binary search, one entry and one function's instructions,
 // of at most kMaxInstructionBytes. Memory: the two sections, at most kMaxBytes.
@@ -35,8 +34,9 @@ class SingleRules {
   // Smaller binaries' tables are made at once, larger ones' are not held in memory here.
   static constexpr size_t kMinBytes = 32u << 10;
   static constexpr size_t kMaxBytes = 16u << 20;
-  static constexpr size_t kMaxInstructionBytes = 4096;
+  static constexpr size_t kMaxInstructionBytes = 64u << 10;
   static constexpr size_t kMaxCies = 256;
+  static constexpr size_t kMaxFullRules = 1024;  // that are kept
   // Bytes of .eh_frame that are compiled to a table in the time of one look-up.
   static constexpr size_t kBytesPerLookUp = 8;
   // A function with so many bytes of instructions counts as one look-up more, so that all look-ups
@@ -48,6 +48,8 @@ class SingleRules {
 
   // The rule at an address in the file's own terms. nullopt: the table has to be asked.
   std::optional<UnwindRule> Find(uint64_t address);
+  // The full rule there, as number 0, where Find() says kByAddress; nullptr: it does not.
+  std::shared_ptr<const UnwindRules> FindFull(uint64_t address);
   // As much has been spent as the table costs.
   bool spent() const { return look_ups_ >= frames_.size() / kBytesPerLookUp; }
   size_t bytes() const { return frames_.size() + header_.size(); }
@@ -58,7 +60,15 @@ class SingleRules {
     CfiRow initial;
   };
 
+  // A function's information, and its row at an address.
+  struct Place {
+    const KnownCie* known = nullptr;
+    const CfiRow* row = nullptr;  // nullptr: what is said of the address is not understood
+  };
+  enum class Found { kRow, kNoFunction, kOdd };
+
   SingleRules() = default;
+  Found FindPlace(uint64_t address, Place* place);
   // Of the search table: an address in the file's own terms.
   uint64_t AddressAt(size_t index, size_t field) const;
   // How many functions begin at or before `address`.
@@ -75,6 +85,7 @@ class SingleRules {
   uint64_t look_ups_ = 0;
   absl::flat_hash_map<size_t, KnownCie> cies_;
   CfiProgram program_;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<const UnwindRules>> full_;  // by address
 };
 
 }  // namespace lbrd::unwind

@@ -31,7 +31,7 @@ struct UnwindRule {
     kUnsupported,   // information that is not understood here
     kOffsets,       // CFA = cfa_register + cfa_offset; the rest is stored around it
     kPlt,           // CFA = rsp + 8, and 8 more from byte `plt_pushed_from` of 16 on
-    kFull,          // full rule number `full`
+    kFull,          // full rule number `full`, or the one to be asked for by its address
     kSignalReturn,  // registers are where the kernel put them for a signal handler
   };
   enum Flag : uint8_t {
@@ -40,6 +40,8 @@ struct UnwindRule {
     kGuess = 4,        // by the look of the code; not from call frame information
     kNoFile = 8,       // of kGuess: the binary could not be read
   };
+  // Of `full`, where there is no table that numbers them: RuleTables::FindFull() has it.
+  static constexpr uint32_t kByAddress = UINT32_MAX;
   // Where a register is not: it is as before.
   static constexpr int8_t kSame = 0;
 

@@ -236,6 +236,18 @@ std::optional<UnwindRule> UnwindRulesBuilder::CompactRuleOf(const Cie& cie, cons
   return Compact(row, signal);
 }
 
+UnwindRules UnwindRulesBuilder::FullRuleAlone(const Cie& cie, const CfiRow& row) {
+  UnwindRulesBuilder alone(0, 0);
+  alone.FullRuleOf(row, SignalFlag(cie));
+  return std::move(alone.rules_);
+}
+
+UnwindRule UnwindRulesBuilder::FullRuleByAddress(const Cie& cie) {
+  UnwindRule rule{.kind = UnwindRule::kFull, .flags = SignalFlag(cie)};
+  rule.full = UnwindRule::kByAddress;
+  return rule;
+}
+
 uint16_t UnwindRulesBuilder::RuleOf(const Cie& cie, const CfiRow& row) {
   const std::optional<UnwindRule> compact = CompactRuleOf(cie, row);
   if (!compact.has_value()) return FullRuleOf(row, SignalFlag(cie));

@@ -40,6 +40,9 @@ class UnwindRulesBuilder {
   static std::pair<uint64_t, uint64_t> CodeOf(const ElfFile& elf);
   // The rule of a row; nullopt: it needs a full rule.
   static std::optional<UnwindRule> CompactRuleOf(const Cie& cie, const CfiRow& row);
+  // The full rule of a row, alone, as number 0; and the rule that says that it is one, by address.
+  static UnwindRules FullRuleAlone(const Cie& cie, const CfiRow& row);
+  static UnwindRule FullRuleByAddress(const Cie& cie);
 
   // For code in [code_start, code_end).
   UnwindRulesBuilder(uint64_t code_start, uint64_t code_end);

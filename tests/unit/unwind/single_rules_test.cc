@@ -25,17 +25,38 @@ std::vector<std::shared_ptr<const Binary>> LargeBinaries(BinaryCache* binaries) 
   return result;
 }
 
+// Each with the table that it is a view of.
+void ExpectSame(const UnwindRules& a_in, const FullRule& a, const UnwindRules& b_in,
+                const FullRule& b) {
+  const auto bytes = [](std::span<const std::byte> span) {
+    return std::vector<std::byte>(span.begin(), span.end());
+  };
+  EXPECT_EQ(a.cfa_is_expression, b.cfa_is_expression);
+  EXPECT_EQ(a.cfa_register, b.cfa_register);
+  EXPECT_EQ(a.cfa_offset, b.cfa_offset);
+  EXPECT_EQ(bytes(a.cfa_expression), bytes(b.cfa_expression));
+  ASSERT_EQ(a.registers.size(), b.registers.size());
+  for (size_t i = 0; i < a.registers.size(); ++i) {
+    EXPECT_EQ(a.registers[i].number, b.registers[i].number);
+    EXPECT_EQ(a.registers[i].kind, b.registers[i].kind);
+    EXPECT_EQ(a.registers[i].value, b.registers[i].value);
+    EXPECT_EQ(bytes(a_in.Expression(a.registers[i])), bytes(b_in.Expression(b.registers[i])));
+  }
+}
+
 TEST(SingleRules, AreThoseOfTheTableAtEveryRow) {
   LiveFiles files;
   BinaryCache binaries(&files);
   const auto large = LargeBinaries(&binaries);
   ASSERT_GE(large.size(), 2u);
+  size_t all_full = 0;
   for (const auto& binary : large) {
     const UnwindRules table = UnwindRulesBuilder::Build(*binary->elf());
     const std::unique_ptr<SingleRules> single = SingleRules::Open(*binary->elf());
     size_t rows = 0;
     size_t answered = 0;
     size_t has_rule = 0;
+    size_t full = 0;
     const auto compare = [&](uint64_t address) {
       const UnwindRule& expected = table.Find(address);
       ++rows;
@@ -43,7 +64,21 @@ TEST(SingleRules, AreThoseOfTheTableAtEveryRow) {
       const std::optional<UnwindRule> rule = single->Find(address);
       if (!rule.has_value()) return;
       ++answered;
+      if (expected.kind == UnwindRule::kFull) {
+        ++full;
+        ASSERT_EQ(rule->kind, UnwindRule::kFull);
+        EXPECT_EQ(rule->flags, expected.flags);
+        ASSERT_EQ(rule->full, UnwindRule::kByAddress);
+        const auto alone = single->FindFull(address);
+        ASSERT_NE(alone, nullptr);
+        ASSERT_EQ(alone->full_rules(), 1u);
+        ExpectSame(*alone, alone->Full(0), table, table.Full(expected.full));
+        return;
+      }
       ASSERT_EQ(*rule, expected) << binary->path() << " at " << std::hex << address;
+      if (rows % 16 == 0) {
+        EXPECT_EQ(single->FindFull(address), nullptr);
+      }
     };
     table.ForEachRow([&](uint64_t address, const UnwindRule&) {
       compare(address);
@@ -51,7 +86,39 @@ TEST(SingleRules, AreThoseOfTheTableAtEveryRow) {
     });
     EXPECT_GT(rows, 5000u) << binary->path();
     EXPECT_GT(answered, has_rule * 98 / 100) << binary->path() << " of " << rows;
+    all_full += full;
   }
+  EXPECT_GT(all_full, 0u);
+}
+
+TEST(SingleRules, AFullRuleTakesNoTable) {
+  LiveFiles files;
+  BinaryCache binaries(&files);
+  size_t tried = 0;
+  for (const auto& binary : LargeBinaries(&binaries)) {
+    const UnwindRules expected = UnwindRulesBuilder::Build(*binary->elf());
+    RuleTables tables;
+    tables.PreferSingleRules();
+    RuleTables whole;
+    size_t of_binary = 0;
+    expected.ForEachRow([&](uint64_t at, const UnwindRule& rule) {
+      if (rule.kind != UnwindRule::kFull || ++of_binary > 20) return;
+      ++tried;
+      EXPECT_EQ(tables.Find(binary, at).full, UnwindRule::kByAddress);
+      uint32_t number = 7;
+      const auto alone = tables.FindFull(binary, at, &number);
+      ExpectSame(*alone, alone->Full(number), expected, expected.Full(rule.full));
+      // Who has the table has it from there, also for what was remembered before.
+      const auto numbered = whole.FindFull(binary, at, &number);
+      EXPECT_EQ(number, rule.full);
+      ExpectSame(*numbered, numbered->Full(number), expected, expected.Full(rule.full));
+    });
+    EXPECT_EQ(tables.stats().built, 0u);
+    if (of_binary != 0) {
+      EXPECT_EQ(whole.stats().built, 1u);
+    }
+  }
+  EXPECT_GT(tried, 0u);
 }
 
 TEST(SingleRules, OutsideAllCodeThereIsNoRule) {
