@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "absl/status/status.h"
@@ -11,17 +10,17 @@
 namespace lbrd::pmu {
 
 absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t limit) {
+  // What the text may still grow to is not touched: fresh memory costs more than the copy.
+  char piece[16384];
   std::string text;
-  size_t filled = 0;
   absl::Status status;
   while (true) {
-    if (text.size() - filled < 4096) text.resize(std::max<size_t>(16384, text.size() * 2));
-    const ssize_t bytes = read(fd, text.data() + filled, text.size() - filled);
+    const ssize_t bytes = read(fd, piece, sizeof(piece));
     if (bytes < 0 && errno == EINTR) continue;
     if (bytes < 0) status = absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
     if (bytes <= 0) break;
-    filled += static_cast<size_t>(bytes);
-    if (filled > limit) {
+    text.append(piece, static_cast<size_t>(bytes));
+    if (text.size() > limit) {
       status =
           absl::ResourceExhaustedError(absl::StrCat(path, " is larger than ", limit, " bytes"));
       break;
@@ -29,7 +28,6 @@ absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t li
   }
   close(fd);
   if (!status.ok()) return status;
-  text.resize(filled);
   return text;
 }
 

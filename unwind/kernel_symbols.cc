@@ -1,6 +1,7 @@
 #include "unwind/kernel_symbols.h"
 
 #include <algorithm>
+#include <array>
 #include <tuple>
 #include <utility>
 
@@ -16,6 +17,18 @@ namespace {
 // two symbols of one module lies the first one's code, after the last one may lie anything.
 constexpr uint64_t kMaxFunctionBytes = 1 << 20;
 constexpr uint64_t kMaxLastFunctionBytes = 64 << 10;
+
+// Or more; what is reserved and not used is never touched.
+constexpr size_t kUsualLineBytes = 32;
+
+// A hexadecimal digit's value; 0x80: it is none.
+constexpr std::array<uint8_t, 256> kDigitOf = [] {
+  std::array<uint8_t, 256> digits{};
+  digits.fill(0x80);
+  for (uint8_t i = 0; i < 10; ++i) digits['0' + i] = i;
+  for (uint8_t i = 0; i < 6; ++i) digits['a' + i] = digits['A' + i] = 10 + i;
+  return digits;
+}();
 
 struct Line {
   uint64_t address = 0;
@@ -46,7 +59,41 @@ std::optional<uint64_t> ParseAddress(absl::string_view word) {
   return address;
 }
 
+// 16 digits, a blank, the type, a blank, the name, and for a module's a tab and its name in
+// brackets: as the kernel writes all of them. nullopt: it is written in another way.
+std::optional<Line> ParseUsualLine(absl::string_view text) {
+  constexpr size_t kDigits = 16;
+  constexpr size_t kName = kDigits + 3;
+  if (text.size() <= kName || text[kDigits] != ' ' || text[kDigits + 2] != ' ') {
+    return std::nullopt;
+  }
+  Line line{.type = text[kDigits + 1]};
+  uint8_t bad = 0;
+  for (size_t i = 0; i < kDigits; ++i) {
+    const uint8_t digit = kDigitOf[static_cast<unsigned char>(text[i])];
+    bad |= digit;
+    line.address = line.address << 4 | (digit & 15);
+  }
+  absl::string_view rest = text.substr(kName);
+  if ((bad & 0x80) != 0 || absl::ascii_isspace(static_cast<unsigned char>(line.type)) ||
+      rest.find(' ') != absl::string_view::npos) {
+    return std::nullopt;
+  }
+  const size_t tab = rest.find('\t');
+  line.name = rest.substr(0, tab);
+  if (line.name.empty() || rest.back() == '\r') return std::nullopt;
+  if (tab == absl::string_view::npos) return line;
+  rest.remove_prefix(tab + 1);
+  if (rest.size() < 3 || rest.front() != '[' || rest.back() != ']' ||
+      rest.find('\t') != absl::string_view::npos) {
+    return std::nullopt;
+  }
+  line.module = rest.substr(1, rest.size() - 2);
+  return line;
+}
+
 std::optional<Line> ParseLine(absl::string_view text) {
+  if (const std::optional<Line> usual = ParseUsualLine(text); usual.has_value()) return usual;
   const std::optional<uint64_t> address = ParseAddress(NextWord(&text));
   const absl::string_view type = NextWord(&text);
   const absl::string_view name = NextWord(&text);
@@ -73,6 +120,22 @@ bool Before(const Line& a, const Line& b) {
   return a.address != b.address ? a.address < b.address : key(a) < key(b);
 }
 
+// The kernel writes its own names in this order, but for those of one address, and modules' after
+// them.
+void SortLines(std::vector<Line>* lines) {
+  const auto by_address = [](const Line& a, const Line& b) { return a.address < b.address; };
+  if (!std::is_sorted(lines->begin(), lines->end(), by_address)) {
+    std::sort(lines->begin(), lines->end(), Before);
+    return;
+  }
+  for (auto first = lines->begin(); first != lines->end();) {
+    const auto other = std::find_if(first + 1, lines->end(),
+                                    [first](const Line& l) { return l.address != first->address; });
+    if (other - first > 1) std::sort(first, other, Before);
+    first = other;
+  }
+}
+
 // Symbols that stand where code ends. Nothing is in them, but the function before ends there.
 bool MarksEnd(absl::string_view name) { return name == "_etext" || name == "_einittext"; }
 
@@ -83,6 +146,7 @@ absl::StatusOr<KernelSymbols> KernelSymbols::Parse(absl::string_view text) {
     return absl::InvalidArgumentError("kallsyms text of more than 4 GiB");
   }
   std::vector<Line> lines;
+  lines.reserve(text.size() / kUsualLineBytes);
   size_t number = 0;
   bool any_hidden = false;
   while (!text.empty()) {
@@ -95,7 +159,8 @@ absl::StatusOr<KernelSymbols> KernelSymbols::Parse(absl::string_view text) {
       return absl::InvalidArgumentError(absl::StrCat(
           "kallsyms line ", number, " is not of the form \"address type name [module]\""));
     }
-    if (absl::string_view("tTwW").find(parsed->type) == absl::string_view::npos) continue;
+    const char type = parsed->type;
+    if (type != 't' && type != 'T' && type != 'w' && type != 'W') continue;
     if (parsed->address == 0) {
       any_hidden = true;
     } else {
@@ -109,7 +174,7 @@ absl::StatusOr<KernelSymbols> KernelSymbols::Parse(absl::string_view text) {
                    : "the kernel lists no functions in /proc/kallsyms");
   }
 
-  std::sort(lines.begin(), lines.end(), Before);
+  SortLines(&lines);
   lines.erase(std::unique(lines.begin(), lines.end(),
                           [](const Line& a, const Line& b) { return a.address == b.address; }),
               lines.end());

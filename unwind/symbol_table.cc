@@ -141,12 +141,15 @@ class SymbolReader {
     const ElfSection* table = file.FindSection(table_name);
     // NOBITS: a debug file keeps the header of a .dynsym that stayed with the binary.
     if (table == nullptr || table->type == SHT_NOBITS) return absl::OkStatus();
-    const absl::StatusOr<Strings> symbols = ReadWithStrings(file, *table);
-    if (!symbols.ok()) return symbols.status();
+    const absl::StatusOr<const Strings*> read = ReadWithStrings(file, *table);
+    if (!read.ok()) return read.status();
+    const Strings* const symbols = *read;
 
     const CodeSections code(file);
     NameBudget budget(symbols->strings.size());
     const size_t count = symbols->table.size() / sizeof(Elf64_Sym);
+    // Room that is not used is never touched, and to grow costs twice the memory.
+    candidates_.reserve(candidates_.size() + std::min(count, kMaxReserved));
     for (size_t i = 0; i < count; ++i) {
       const auto symbol = Load<Elf64_Sym>(symbols->table, i * sizeof(Elf64_Sym));
       if (symbol.st_value == 0 || symbol.st_shndx == SHN_UNDEF ||
@@ -197,9 +200,13 @@ class SymbolReader {
   }
 
  private:
+  static constexpr size_t kMaxReserved = 1u << 18;
+
   struct Strings {
+    const ElfFile* file = nullptr;
+    absl::string_view name;
     std::vector<std::byte> table;
-    std::span<const std::byte> strings;  // of what `table` links to
+    std::vector<std::byte> strings;  // of what `table` links to
   };
 
   // What the dynamic linker puts into a slot of the GOT: a named function's address, or that which
@@ -209,7 +216,11 @@ class SymbolReader {
     uint64_t resolver = 0;
   };
 
-  absl::StatusOr<Strings> ReadWithStrings(const ElfFile& file, const ElfSection& table) {
+  // Read once; lives as long as this.
+  absl::StatusOr<const Strings*> ReadWithStrings(const ElfFile& file, const ElfSection& table) {
+    for (const Strings& known : tables_) {
+      if (known.file == &file && known.name == table.name) return &known;
+    }
     if (table.link >= file.sections().size()) {
       return absl::InvalidArgumentError(absl::StrCat(table.name, " links to no string table"));
     }
@@ -217,16 +228,18 @@ class SymbolReader {
     if (!bytes.ok()) return bytes.status();
     absl::StatusOr<std::vector<std::byte>> strings = file.Read(file.sections()[table.link]);
     if (!strings.ok()) return strings.status();
-    string_tables_.push_back(*std::move(strings));
-    return Strings{.table = *std::move(bytes), .strings = string_tables_.back()};
+    tables_.push_back({.file = &file,
+                       .name = table.name,
+                       .table = *std::move(bytes),
+                       .strings = *std::move(strings)});
+    return &tables_.back();
   }
 
   absl::flat_hash_map<uint64_t, GotSlot> ReadGotSlots(const ElfFile& file) {
-    Strings symbols;
-    if (const ElfSection* table = file.FindSection(".dynsym")) {
-      absl::StatusOr<Strings> read = ReadWithStrings(file, *table);
-      if (read.ok()) symbols = *std::move(read);
-    }
+    static const Strings kNone;
+    const ElfSection* const table = file.FindSection(".dynsym");
+    const Strings& symbols =
+        *(table != nullptr ? ReadWithStrings(file, *table).value_or(&kNone) : &kNone);
     NameBudget budget(symbols.strings.size());
     absl::flat_hash_map<uint64_t, GotSlot> slots;
     for (const absl::string_view name : {".rela.plt", ".rela.dyn", ".rela.iplt"}) {
@@ -281,7 +294,7 @@ class SymbolReader {
 
   uint64_t StringBytes() const {
     uint64_t bytes = 0;
-    for (const std::vector<std::byte>& table : string_tables_) bytes += table.size();
+    for (const Strings& table : tables_) bytes += table.strings.size();
     return bytes;
   }
 
@@ -333,7 +346,7 @@ class SymbolReader {
   }
 
   std::vector<Candidate> candidates_;
-  std::list<std::vector<std::byte>> string_tables_;
+  std::list<Strings> tables_;
 };
 
 }  // namespace

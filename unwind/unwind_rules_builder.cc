@@ -105,11 +105,23 @@ void UnwindRulesBuilder::AddFunction(uint32_t section, size_t offset, const CfiE
                         static_cast<uint32_t>(functions_.size()), offset});
 }
 
-void UnwindRulesBuilder::Add(const CfiSection& section) {
-  const auto number = static_cast<uint32_t>(sections_.size());
-  const size_t first = functions_.size();
+size_t UnwindRulesBuilder::AddSection(const CfiSection& section) {
+  // Room that is not used is never touched, and to grow costs twice the memory.
+  constexpr size_t kBytesOfFunction = 24;
+  constexpr size_t kBytesOfRow = 8;
+  constexpr size_t kMaxReserved = 1u << 18;
+  const size_t bytes = section.bytes.size();
+  functions_.reserve(functions_.size() + std::min(bytes / kBytesOfFunction, kMaxReserved));
+  rules_.low_.reserve(rules_.low_.capacity() + std::min(bytes / kBytesOfRow, kMaxReserved));
+  rules_.rule_.reserve(rules_.low_.capacity());
+  work_left_ += kMaxWork * bytes;
   sections_.push_back(section);
-  work_left_ += kMaxWork * section.bytes.size();
+  return sections_.size() - 1;
+}
+
+void UnwindRulesBuilder::Add(const CfiSection& section) {
+  const size_t first = functions_.size();
+  const auto number = static_cast<uint32_t>(AddSection(section));
   for (size_t at = 0; at < section.bytes.size();) {
     const std::optional<CfiEntry> entry = ReadCfiEntry(section, at);
     if (!entry.has_value()) break;
@@ -122,10 +134,8 @@ void UnwindRulesBuilder::Add(const CfiSection& section) {
 
 void UnwindRulesBuilder::AddByHeader(const CfiSection& section, std::span<const std::byte> header,
                                      uint64_t header_address) {
-  const auto number = static_cast<uint32_t>(sections_.size());
   const size_t first = functions_.size();
-  sections_.push_back(section);
-  work_left_ += kMaxWork * section.bytes.size();
+  const auto number = static_cast<uint32_t>(AddSection(section));
   VisitEhFrameHeader(header, header_address, [&](uint64_t, uint64_t address) {
     const uint64_t at = address - section.address;
     if (at >= section.bytes.size()) return;

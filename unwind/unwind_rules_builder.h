@@ -68,6 +68,8 @@ class UnwindRulesBuilder {
     CfiRow initial;
   };
 
+  // Its number.
+  size_t AddSection(const CfiSection& section);
   KnownCie& CieAt(uint32_t section, size_t offset);
   void AddFunction(uint32_t section, size_t offset, const CfiEntry& entry);
   // Leaves out of the functions from `first` on those that earlier ones overlap.

@@ -2,12 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace lbrd::unwind {
 namespace {
@@ -61,6 +65,20 @@ TEST(KernelSymbolsTest, TheBestNameOfAnAddressWins) {
   const KernelSymbols symbols = ParseOrDie(kText);
   EXPECT_EQ(NameAt(symbols, 0xffffffff81000000), "_text");
   EXPECT_EQ(NameAt(symbols, 0xffffffff81000100), "weak_function");
+}
+
+TEST(KernelSymbolsTest, OrderAndSpellingChangeNothing) {
+  const KernelSymbols expected = ParseOrDie(kText);
+  std::vector<std::string> lines = absl::StrSplit(kText, '\n', absl::SkipEmpty());
+  std::reverse(lines.begin(), lines.end());
+  // Not as the kernel writes them: more blanks, and a tab before the name.
+  for (size_t i = 0; i < lines.size(); i += 2) lines[i].replace(18, 1, " \t ");
+  const KernelSymbols other = ParseOrDie(absl::StrJoin(lines, "\r\n"));
+  EXPECT_EQ(other.size(), expected.size());
+  for (const absl::string_view line : absl::StrSplit(kText, '\n', absl::SkipEmpty())) {
+    const uint64_t address = std::stoull(std::string(line.substr(0, 16)), nullptr, 16);
+    EXPECT_EQ(NameAt(other, address), NameAt(expected, address)) << line;
+  }
 }
 
 TEST(KernelSymbolsTest, NeverReachesFarBeyondASymbol) {
