@@ -77,12 +77,13 @@ void AddDoctorCommand(CLI::App& app, const Common& common, Action* action, int* 
   command->footer(
       "The daemon tries each thing and tells what came of it:\n"
       "  ✓ ok         works\n"
-      "  ! degraded   works, but less well than elsewhere; why, and what to do, stand below\n"
+      "  ! degraded   works, but less well than elsewhere; why, and what to do,\n"
+      "               stand below\n"
       "  ✗ missing    is not here\n"
       "  - not tried  there is nothing to try it on\n"
       "and, last, which user stacks sessions get on this machine, and why.\n"
-      "Exit codes: 0 everything is fine, 1 sessions work but something is degraded or missing,\n"
-      "2 no session can be started (no daemon, no permission, no perf events).\n"
+      "Exit codes: 0 everything is fine, 1 sessions work but something is degraded or\n"
+      "missing, 2 no session can be started (no daemon, no permission, no perf events).\n"
       "Examples:\n"
       "  lbrctl doctor\n"
       "  lbrctl doctor --json | jq '.probes[] | select(.name == \"lbr\")'");

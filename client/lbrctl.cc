@@ -6,10 +6,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 
 #include "client/client.h"
 #include "client/commands.h"
+#include "client/help_format.h"
 
 namespace {
 
@@ -51,8 +53,10 @@ int main(int argc, char** argv) {
   lbrd::client::Action action;
   int done = 0;
   CLI::App app{
-      "lbrctl starts, watches and stops profiling sessions of lbrd, and shows what they found."};
+      "lbrctl starts, watches and stops profiling sessions of lbrd, and shows what they\n"
+      "found."};
   app.name("lbrctl");
+  app.formatter(std::make_shared<lbrd::client::HelpFormat>());
   app.set_version_flag("--version", "lbrctl " LBRD_VERSION);
   AddEndpoint(app, &common.endpoint);
   app.add_flag("-q,--quiet", common.quiet, "say only what was asked for: no progress, no summary");

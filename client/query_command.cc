@@ -198,10 +198,10 @@ void AddQueryCommand(CLI::App& app, const Common& common, Action* action) {
                       "table, svg, pprof, folded or jsonl, whatever the file's ending;\n"
                       "without -o on standard output (default: table)");
   command->footer(
-      "The daemon samples the whole machine 19 times a second and CPU, and keeps what it finds "
-      "for\n"
-      "a week (lbrd --help: --history). Sessions started with --retain are kept as well, at their\n"
-      "own rates. Times are as exact as the history's steps (10 s).\n"
+      "The daemon samples the whole machine 19 times a second and CPU, and keeps what\n"
+      "it finds for a week (lbrd --help: --history). Sessions started with --retain are\n"
+      "kept as well, at their own rates. Times are as exact as the history's steps\n"
+      "(10 s).\n"
       "Exit code 1 where nothing was found.\n"
       "Examples:\n"
       "  lbrctl query --since 10m                          the hottest functions\n"

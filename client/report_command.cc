@@ -97,7 +97,7 @@ void AddReportCommand(CLI::App& app, const Common& common, Action* action) {
   command->footer(
       "Examples:\n"
       "  lbrctl report -i perf.data                       hottest functions\n"
-      "  lbrctl report -i perf.data --format jsonl        every sample, a JSON object a line\n"
+      "  lbrctl report -i perf.data --format jsonl        every sample, as JSON lines\n"
       "  lbrctl report -i perf.data -o flamegraph.svg\n"
       "Debug files and programs that are not here come from the debuginfod servers in\n"
       "$DEBUGINFOD_URLS, if it is set.");

@@ -43,12 +43,16 @@ void AddStatusCommand(CLI::App& app, const Common& common, Action* action) {
       app.add_subcommand("status", "how the daemon itself is: sessions, contexts, memory");
   command->add_flag("--json", *json, "all figures as JSON, exactly");
   command->footer(
-      "A context is what the daemon remembers of a thread between two of its samples. While a\n"
-      "session samples the machine (-a, -C, --cgroup, --uid) every thread has one; sessions of a\n"
-      "process or a thread (-p, -t) have those of their threads. Without sessions there are none.\n"
-      "  contexts refused   for want of memory: those threads' samples are shown all the same\n"
-      "  unknown histories  samples of threads without a context: they are seen as they are,\n"
-      "                     never with another thread's history\n"
+      "A context is what the daemon remembers of a thread between two of its samples.\n"
+      "While a session samples the machine (-a, -C, --cgroup, --uid) every thread has\n"
+      "one; sessions of a process or a thread (-p, -t) have those of their threads.\n"
+      "Without sessions there are none.\n"
+      "  contexts refused   for want of memory; those threads' samples are shown\n"
+      "                     all the same\n"
+      "  unknown histories  samples of threads without a context: they are seen as\n"
+      "                     they are, never with another thread's history\n"
+      "  sample memory      stacks, profiles and streams of all sessions together;\n"
+      "                     what needs more is dropped and counted\n"
       "The history's lines are there where one is kept (lbrctl query --help):\n"
       "  history error      why it cannot be written now; what waits is kept in memory\n"
       "  not continuous     why the daemon's own session does not run\n"

@@ -34,8 +34,10 @@ int main(int argc, char** argv) {
   CLI::App app{
       "lbrd owns this machine's Last Branch Records and perf events and lends them out.\n"
       "It serves lbrctl on a UNIX socket until SIGTERM or Ctrl-C; SIGHUP reloads its\n"
-      "configuration. Each setting can stand in the configuration file, under the same name."};
+      "configuration. Each setting can stand in the configuration file, by its name."};
   app.name("lbrd");
+  // Texts below their options: 80 columns hold both.
+  app.get_formatter()->column_width(6);
   app.set_version_flag("--version", "lbrd " LBRD_VERSION);
   const std::string settings = "Settings";
   const lbrd::daemon::Config defaults;
@@ -62,10 +64,10 @@ int main(int argc, char** argv) {
                               ", if it is there)"))
       ->type_name("PATH");
   app.add_flag("--check-config", options.check_config,
-               "show the settings that would be used, or what is wrong with the file, and end");
+               "show the settings that would be used, or what is wrong with the file,\nand end");
   app.add_flag("--replay", options.replay,
-               "read a perf.data recording for one client instead of profiling this machine;\n"
-               "needs no root (lbrctl report starts it so)");
+               "read a perf.data recording for one client instead of profiling this\n"
+               "machine; needs no root (lbrctl report starts it so)");
   app.add_option("--ready-fd", options.ready_fd,
                  "write a newline to this descriptor once the socket is served")
       ->type_name("FD");

@@ -34,6 +34,34 @@ class Sessions(unittest.TestCase):
             self.assertIn("FUNCTION", stopped.stdout)
             self.assertIn("no sessions", daemon.lbrctl("list").stdout)
 
+    def test_a_profile_takes_what_it_may(self):
+        """Stacks that come later are counted as dropped; another session of the same samples has them."""
+        with Daemon(args=["--max-sample-memory", "64M"]) as daemon, Demo():
+            for name, args in (("small", ["--profile-bytes", "64K"]), ("whole", [])):
+                started = daemon.lbrctl("start", name, "-a", "-F", "999", "--stack", "dwarf", *args)
+                self.assertEqual(started.returncode, 0, started.stderr)
+            time.sleep(4)
+            status = json.loads(daemon.lbrctl("status", "--json").stdout)
+            self.assertEqual(int(status["sample_memory_limit_bytes"]), 64 << 20)
+            self.assertGreater(int(status["sample_memory_bytes"]), 64 << 10)
+            self.assertLess(int(status["sample_memory_bytes"]), 64 << 20)
+            sessions = {}
+            for name in ("small", "whole"):
+                account = daemon.folder / f"{name}.json"
+                stopped = daemon.lbrctl("stop", name, "-o", account)
+                self.assertEqual(stopped.returncode, 0, stopped.stderr)
+                sessions[name] = Session(json.loads(account.read_text()))
+            small, whole = sessions["small"], sessions["whole"]
+            self.assertEqual(int(small["spec"]["profile_bytes"]), 64 << 10)
+            self.assertGreater(small.dropped()["profile_full"], 0)
+            self.assertEqual(small.stat("samples_seen"),
+                             small.stat("samples_delivered") + sum(small.dropped().values()))
+            self.assertNotIn("profile_full", whole.dropped())
+            for bad, why in (("63K", "profile_bytes"), ("lots", "--profile-bytes")):
+                refused = daemon.lbrctl("start", "bad", "-a", "--profile-bytes", bad)
+                self.assertNotEqual(refused.returncode, 0)
+                self.assertIn(why, refused.stderr)
+
     def test_several_events(self):
         """Each with its own rate, in one session, told apart in every view."""
         with Daemon(history=True) as daemon:
