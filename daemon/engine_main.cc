@@ -348,9 +348,13 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
 }
 
 // What a burst needed goes back to the kernel: by itself, glibc keeps twice the largest buffer that
-// was ever freed, in each of eight arenas a CPU.
+// was ever freed, in each of eight arenas a CPU. But some megabytes come and go with each binary,
+// for its symbols and rules: they stay, since a page that is had anew costs more than what is
+// written into it.
 void KeepLittleFreeMemory() {
-  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  constexpr int kKept = 4 << 20;  // at the end of each arena, and of buffers the largest in one
+  mallopt(M_TRIM_THRESHOLD, kKept);
+  mallopt(M_MMAP_THRESHOLD, kKept);
   mallopt(M_ARENA_MAX, 4);
 }
 

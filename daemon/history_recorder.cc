@@ -72,8 +72,10 @@ void HistoryRecorder::Deliver(std::span<const Sample> samples) {
           ProfileTable::KeyView(sample.stack.get(), sample.thread.get(), sample.event));
       if (sum == bucket.sums.end()) {
         const size_t bytes = ProfileTable::EntryBytes(*sample.stack);
-        if (bytes_ + bytes > kMaxBytes || sample.event >= events_.size() ||
-            SampleMemory::OfProcess().left(MemoryShare::kWhole) < ProfileTable::kEntryBytes) {
+        const bool full =
+            bytes_ + bytes > ProfileTable::kLeastBytes &&
+            SampleMemory::OfProcess().left(MemoryShare::kWhole) < ProfileTable::kEntryBytes;
+        if (bytes_ + bytes > kMaxBytes || full || sample.event >= events_.size()) {
           ++not_taken_;
           continue;
         }

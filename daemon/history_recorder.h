@@ -5,8 +5,8 @@
 // later still makes a bucket of its own of the same time. Buckets cover the session's whole life,
 // those without samples too, so that what no bucket covers is a gap.
 //
-// Bounds: kMaxBytes of entries and the stacks they keep alive, and what is left of the memory of
-// all samples; samples that need more are not taken, and counted.
+// Bounds: kMaxBytes of entries and the stacks they keep alive, and beyond ProfileTable::kLeastBytes
+// what is left of the memory of all samples; samples that need more are not taken, and counted.
 //
 // Thread rules: Deliver() from any worker; Begin() and End() from the session; TakeNewProcesses()
 // and Seal() from the storage thread.

@@ -34,7 +34,9 @@ bool ProfileTable::AddOne(const Sample& sample, uint64_t weight) {
   if (found == entries_.end()) {
     const size_t bytes = EntryBytes(*sample.stack);
     if (entries_.size() >= max_entries_ || bytes_ + bytes > max_bytes_) return false;
-    if (SampleMemory::OfProcess().left(share_) < kEntryBytes) return false;
+    if (bytes_ + bytes > kLeastBytes && SampleMemory::OfProcess().left(share_) < kEntryBytes) {
+      return false;
+    }
     bytes_ += bytes;
     memory_.Resize(memory_.bytes() + kEntryBytes);
     found = entries_.emplace(Key(sample.stack, sample.thread, sample.event), Sum{}).first;

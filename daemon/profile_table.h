@@ -1,9 +1,9 @@
 // A session's samples, aggregated by stack, thread and event, and the account of their verdicts.
 //
-// Bounded: at most `max_entries` and `max_bytes`, and by what is left of the memory of all samples
-// (daemon/sample_memory.h); a sample that would need more is not taken (and the session counts it
-// as dropped). An entry keeps its stack alive, whose bytes count in `max_bytes` as if nobody else
-// kept it, and in the memory of all samples once.
+// Bounded: at most `max_entries` and `max_bytes`, and beyond kLeastBytes by what is left of the
+// memory of all samples (daemon/sample_memory.h); a sample that would need more is not taken (and
+// the session counts it as dropped). An entry keeps its stack alive, whose bytes count in
+// `max_bytes` and kLeastBytes as if nobody else kept it, and in the memory of all samples once.
 //
 // Thread rules: none of its own; the session's lock guards it.
 #pragma once
@@ -28,6 +28,8 @@ class ProfileTable {
  public:
   static constexpr size_t kMaxEntries = 1u << 20;
   static constexpr size_t kMaxBytes = size_t{256} << 20;
+  // However full the memory of all samples is: a session that comes late has its hottest stacks.
+  static constexpr size_t kLeastBytes = size_t{1} << 20;
 
   using Key =
       std::tuple<std::shared_ptr<const StackInfo>, std::shared_ptr<const ThreadInfo>, uint32_t>;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/status/status.h"
@@ -10,7 +11,8 @@
 namespace lbrd::pmu {
 
 absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t limit) {
-  // What the text may still grow to is not touched: fresh memory costs more than the copy.
+  // Room that is not used is never touched, while to grow step by step takes it all twice.
+  constexpr size_t kGrowth = 8;
   char piece[16384];
   std::string text;
   absl::Status status;
@@ -19,6 +21,9 @@ absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t li
     if (bytes < 0 && errno == EINTR) continue;
     if (bytes < 0) status = absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
     if (bytes <= 0) break;
+    if (text.size() + static_cast<size_t>(bytes) > text.capacity()) {
+      text.reserve(std::max(sizeof(piece), text.capacity() * kGrowth));
+    }
     text.append(piece, static_cast<size_t>(bytes));
     if (text.size() > limit) {
       status =

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "../pmu/fake_kernel.h"
+#include "daemon/history_recorder.h"
 #include "daemon/profile_table.h"
 #include "daemon/resumable_stream.h"
 #include "daemon/sample_stream.h"
@@ -104,17 +106,44 @@ TEST_F(SampleMemoryTest, AProfileTakesNoMoreThanIsLeftForAll) {
   ProfileTable others;
   others.set_share(MemoryShare::kThreeQuarters);
   Sample sample = MakeSample(1);
-  memory_.set_limit(std::max<size_t>(4 * memory_.bytes(), 4000 * ProfileTable::kEntryBytes));
+  constexpr size_t kEntries = 64000;
+  memory_.set_limit(std::max<size_t>(4 * memory_.bytes(), kEntries * ProfileTable::kEntryBytes));
   const auto fill = [&](ProfileTable& table) {
     for (sample.event = 0; table.Add({&sample, 1}) == 0;) ++sample.event;
   };
   fill(others);
   EXPECT_EQ(memory_.left(MemoryShare::kThreeQuarters) / ProfileTable::kEntryBytes, 0u);
   fill(mine);
-  EXPECT_GE(mine.entries().size(), 999u) << "a quarter";
+  EXPECT_GE(mine.entries().size(), kEntries / 4 - 1) << "a quarter";
   EXPECT_LE(memory_.bytes(), memory_.limit());
   sample.event = 0;
   EXPECT_EQ(mine.Add({&sample, 1}), 0u) << "what has an entry goes on";
+}
+
+TEST_F(SampleMemoryTest, EachProfileAndHistoryTakesTheLeastHoweverFullItIs) {
+  const Sample one = MakeSample(1);
+  const size_t least = ProfileTable::kLeastBytes / ProfileTable::EntryBytes(*one.stack);
+  LeaveOnly(0);
+  ProfileTable table;
+  Sample sample = one;
+  for (sample.event = 0; table.Add({&sample, 1}) == 0;) ++sample.event;
+  EXPECT_EQ(table.entries().size(), least);
+
+  pmu::FakeKernel kernel;
+  kernel.now = 15'000'000'000;
+  HistoryRecorder recorder(&kernel, "s", 0, std::vector<RecordedEvent>(2 * least), 1'000'000'000,
+                           [] {});
+  recorder.Begin([] { return 0; });
+  for (sample.event = 0; sample.event < 2 * least; ++sample.event) recorder.Deliver({&sample, 1});
+  uint64_t samples = 0;
+  uint64_t dropped = 0;
+  const auto nobody = [](int32_t, uint64_t) { return nullptr; };
+  for (const HistoryBucket& bucket : recorder.Seal(/*all=*/true, 0, nobody)) {
+    samples += bucket.samples();
+    dropped += bucket.dropped;
+  }
+  EXPECT_EQ(samples, least);
+  EXPECT_EQ(dropped, least);
 }
 
 TEST_F(SampleMemoryTest, AStreamThatKeepsUpLosesNothingWhenItIsFull) {
