@@ -22,6 +22,15 @@ struct RuleTables::Slot {
   absl::Mutex single_mutex;
   bool single_opened ABSL_GUARDED_BY(single_mutex) = false;
   std::unique_ptr<SingleRules> single ABSL_GUARDED_BY(single_mutex);
+
+  // Opened at the first call; nullptr: there are none, or there is a table instead.
+  SingleRules* Single(const Binary& binary, bool* opened)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(single_mutex) {
+    *opened = !std::exchange(single_opened, true);
+    const ElfFile* const elf = *opened ? binary.elf() : nullptr;
+    if (elf != nullptr) single = SingleRules::Open(*elf);
+    return single.get();
+  }
 };
 
 std::shared_ptr<RuleTables::Slot> RuleTables::SlotOf(const std::shared_ptr<const Binary>& binary,
@@ -73,7 +82,9 @@ std::shared_ptr<const UnwindRules> RuleTables::FindFull(const std::shared_ptr<co
   const std::shared_ptr<Slot> slot = SlotOf(binary, &built);
   if (!built && prefer_single_) {
     absl::MutexLock lock(&slot->single_mutex);
-    if (SingleRules* const single = OpenSingle(binary, slot); single != nullptr) {
+    bool opened = false;
+    if (SingleRules* const single = slot->Single(*binary, &opened); single != nullptr) {
+      if (opened) SetSingleBytes(binary.get(), slot, single->bytes());
       if (auto full = single->FindFull(address); full != nullptr) return full;
     }
   }
@@ -84,24 +95,16 @@ std::shared_ptr<const UnwindRules> RuleTables::FindFull(const std::shared_ptr<co
   return slot->rules;
 }
 
-SingleRules* RuleTables::OpenSingle(const std::shared_ptr<const Binary>& binary,
-                                    const std::shared_ptr<Slot>& slot) {
-  if (!slot->single_opened) {
-    slot->single_opened = true;
-    const ElfFile* elf = binary->elf();
-    slot->single = elf != nullptr ? SingleRules::Open(*elf) : nullptr;
-    if (slot->single != nullptr) SetSingleBytes(binary.get(), slot, slot->single->bytes());
-  }
-  return slot->single.get();
-}
-
 std::optional<UnwindRule> RuleTables::FindSingle(const std::shared_ptr<const Binary>& binary,
                                                  const std::shared_ptr<Slot>& slot,
                                                  uint64_t address) {
   absl::MutexLock lock(&slot->single_mutex);
-  if (OpenSingle(binary, slot) == nullptr) return std::nullopt;
-  if (!slot->single->spent()) {
-    const std::optional<UnwindRule> rule = slot->single->Find(address);
+  bool opened = false;
+  SingleRules* const single = slot->Single(*binary, &opened);
+  if (single == nullptr) return std::nullopt;
+  if (opened) SetSingleBytes(binary.get(), slot, single->bytes());
+  if (!single->spent()) {
+    const std::optional<UnwindRule> rule = single->Find(address);
     if (rule.has_value()) return rule;
   }
   slot->single.reset();

@@ -27,7 +27,6 @@
 namespace lbrd::unwind {
 
 class Binary;
-class SingleRules;
 
 class RuleTables {
  public:
@@ -70,8 +69,6 @@ class RuleTables {
   // The rule without a table; nullopt: it takes the table.
   std::optional<UnwindRule> FindSingle(const std::shared_ptr<const Binary>& binary,
                                        const std::shared_ptr<Slot>& slot, uint64_t address);
-  SingleRules* OpenSingle(const std::shared_ptr<const Binary>& binary,
-                          const std::shared_ptr<Slot>& slot);
   // What single rules take is so much from now on.
   void SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot, size_t bytes);
   void Build(const std::shared_ptr<const Binary>& binary, const std::shared_ptr<Slot>& slot);
