@@ -27,7 +27,8 @@ class BranchFilterOnSim : public ::testing::Test {
   BranchFilterOnSim() {
     kernel_.With([this](Machine& machine) {
       SpawnOptions spawn;
-      spawn.behaviour = machine.AddBehaviour(Lively());
+      // Nothing that ends: simulated seconds may be over before a second flow's thread has begun.
+      spawn.behaviour = machine.AddBehaviour({});
       const auto made = machine.AddProgram({});
       files_.Add(*made);
       for (int i = 0; i < 8; ++i) ASSERT_NE(machine.Spawn(made, spawn), nullptr);
@@ -117,6 +118,10 @@ TEST_F(BranchFilterOnSim, OrTakesTurnsAndEachIsToldItsShare) {
                             other_done.Notify();
                           })
                   .ok());
+  const auto sampled = [](const daemon::SessionFeed& feed) {
+    return feed.stats().source.samples > 0;
+  };
+  while (!sampled(**night) || !sampled(**other)) absl::SleepFor(absl::Milliseconds(1));
   const uint64_t end = kernel_.Now() + 1'500'000'000;
   while (kernel_.Now() < end) absl::SleepFor(absl::Milliseconds(1));
   (*night)->RequestStop();
