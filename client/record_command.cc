@@ -220,7 +220,7 @@ void AddRecordCommand(CLI::App& app, const Common& common, Action* action) {
   command->add_option("command", flags->command, "after --: a command to run and record");
   command->footer(
       "Examples:\n"
-      "  lbrctl record -a -d 10s                          its hottest functions\n"
+      "  lbrctl record -a -d 10s                          the whole machine\n"
       "  lbrctl record -a -F 999 -d 10s -o flamegraph.svg a flame graph of it\n"
       "  lbrctl record -p 1234 -d 10s -o profile.pb.gz    a process, for pprof\n"
       "  lbrctl record -o prog.svg -- ./program --flag    a command, start to end");

@@ -141,9 +141,9 @@ class SymbolReader {
     const ElfSection* table = file.FindSection(table_name);
     // NOBITS: a debug file keeps the header of a .dynsym that stayed with the binary.
     if (table == nullptr || table->type == SHT_NOBITS) return absl::OkStatus();
-    const absl::StatusOr<const Strings*> read = ReadWithStrings(file, *table);
+    const absl::StatusOr<Strings*> read = ReadWithStrings(file, *table);
     if (!read.ok()) return read.status();
-    const Strings* const symbols = *read;
+    Strings* const symbols = *read;
 
     const CodeSections code(file);
     NameBudget budget(symbols->strings.size());
@@ -172,6 +172,8 @@ class SymbolReader {
            .rank = RankOf(symbol),
            .plt = false});
     }
+    // What .dynsym says is asked for again, by PLT entries; of the others only names are.
+    if (table_name != ".dynsym") std::vector<std::byte>().swap(symbols->table);
     return absl::OkStatus();
   }
 
@@ -216,9 +218,9 @@ class SymbolReader {
     uint64_t resolver = 0;
   };
 
-  // Read once; lives as long as this.
-  absl::StatusOr<const Strings*> ReadWithStrings(const ElfFile& file, const ElfSection& table) {
-    for (const Strings& known : tables_) {
+  // Read once, but for the tables that ReadTable() lets go; lives as long as this.
+  absl::StatusOr<Strings*> ReadWithStrings(const ElfFile& file, const ElfSection& table) {
+    for (Strings& known : tables_) {
       if (known.file == &file && known.name == table.name) return &known;
     }
     if (table.link >= file.sections().size()) {
@@ -236,10 +238,10 @@ class SymbolReader {
   }
 
   absl::flat_hash_map<uint64_t, GotSlot> ReadGotSlots(const ElfFile& file) {
-    static const Strings kNone;
+    Strings none;
     const ElfSection* const table = file.FindSection(".dynsym");
     const Strings& symbols =
-        *(table != nullptr ? ReadWithStrings(file, *table).value_or(&kNone) : &kNone);
+        *(table != nullptr ? ReadWithStrings(file, *table).value_or(&none) : &none);
     NameBudget budget(symbols.strings.size());
     absl::flat_hash_map<uint64_t, GotSlot> slots;
     for (const absl::string_view name : {".rela.plt", ".rela.dyn", ".rela.iplt"}) {
