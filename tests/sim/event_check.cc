@@ -196,6 +196,9 @@ int CheckAttr(const perf_event_attr& attr, const PerfOptions& options, bool of_t
   }
   if (out->kind == EventKind::kClock && out->period != 0) {
     out->period = std::max(out->period, kMinClockPeriodNs);
+    // perf_swevent_init_hrtimer(): from then on it has a period, and no frequency.
+    out->attr.freq = 0;
+    out->attr.sample_period = out->period;
   }
   if (out->kind == EventKind::kDummy) out->period = 0;
   return 0;

@@ -356,6 +356,33 @@ TEST_F(SimKernelTest, TooManySamplesAreThrottled) {
   EXPECT_LT(kernel_->perf_counts().samples_generated, 26u * 400);
 }
 
+// As perf_swevent_init_hrtimer() does: PERF_EVENT_IOC_PERIOD gives it nanoseconds from then on.
+TEST_F(SimKernelTest, AClocksFrequencyIsAPeriodOnceItIsOpen) {
+  Make();
+  Spawn({}, 0);
+  perf_event_attr attr = Clock();
+  attr.freq = 1;
+  attr.sample_freq = 100;
+  const int fd = kernel_->OpenEvent(attr, -1, 0);
+  ASSERT_GE(fd, 0);
+  int error = 0;
+  void* const ring = kernel_->MapRing(fd, 65536, &error);
+  ASSERT_NE(ring, nullptr);
+  EXPECT_EQ(kernel_->Control(fd, PERF_EVENT_IOC_ENABLE, 0), 0);
+  const auto samples_in = [&](uint64_t ns) {
+    const uint64_t before = kernel_->perf_counts().samples_written;
+    kernel_->Run(ns);
+    return kernel_->perf_counts().samples_written - before;
+  };
+  EXPECT_NEAR(static_cast<double>(samples_in(500'000'000)), 50, 2);
+  uint64_t nanoseconds = 50'000'000;
+  EXPECT_EQ(kernel_->Control(fd, PERF_EVENT_IOC_PERIOD, reinterpret_cast<uint64_t>(&nanoseconds)),
+            0);
+  EXPECT_NEAR(static_cast<double>(samples_in(500'000'000)), 10, 2);
+  kernel_->UnmapRing(ring, 65536);
+  kernel_->Close(fd);
+}
+
 TEST_F(SimKernelTest, BreakpointSlotsFollowTheKernelsRule) {
   Make({}, 3);
   struct Open {
