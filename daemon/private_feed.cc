@@ -43,7 +43,6 @@ PrivateFeed::PrivateFeed(SessionSource source, const v1::SessionSpec& spec,
   }
   if (source_.files != nullptr) {
     own_binaries_ = std::make_unique<unwind::BinaryCache>(source_.files.get());
-    own_binaries_->rule_tables()->PreferSingleRules();
   }
   PipelineOptions options;
   options.workers = WorkersFor(spec.target().has_recording(), source_.cpus);

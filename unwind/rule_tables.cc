@@ -19,17 +19,23 @@ bool SameOwner(const std::weak_ptr<const Binary>& a, const std::shared_ptr<const
 struct RuleTables::Slot {
   std::once_flag once;  // not absl's: ThreadSanitizer does not see through Debian's
   std::shared_ptr<const UnwindRules> rules;
-  absl::Mutex single_mutex;
+  absl::Mutex single_mutex;  // before RuleTables::mutex_
   bool single_opened ABSL_GUARDED_BY(single_mutex) = false;
   std::unique_ptr<SingleRules> single ABSL_GUARDED_BY(single_mutex);
+  size_t single_bytes ABSL_GUARDED_BY(single_mutex) = 0;  // as last asked
 
   // Opened at the first call; nullptr: there are none, or there is a table instead.
-  SingleRules* Single(const Binary& binary, bool* opened)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(single_mutex) {
-    *opened = !std::exchange(single_opened, true);
-    const ElfFile* const elf = *opened ? binary.elf() : nullptr;
+  SingleRules* Single(const Binary& binary) ABSL_EXCLUSIVE_LOCKS_REQUIRED(single_mutex) {
+    const ElfFile* const elf = std::exchange(single_opened, true) ? nullptr : binary.elf();
     if (elf != nullptr) single = SingleRules::Open(*elf);
     return single.get();
+  }
+
+  // What single rules take, if that has changed since it was last asked.
+  std::optional<size_t> NewSingleBytes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(single_mutex) {
+    const size_t bytes = single != nullptr ? single->bytes() : 0;
+    if (bytes == std::exchange(single_bytes, bytes)) return std::nullopt;
+    return bytes;
   }
 };
 
@@ -66,10 +72,8 @@ UnwindRule RuleTables::Find(const std::shared_ptr<const Binary>& binary, uint64_
   bool built = false;
   const std::shared_ptr<Slot> slot = SlotOf(binary, &built);
   if (!built) {
-    if (prefer_single_) {
-      const std::optional<UnwindRule> single = FindSingle(binary, slot, address);
-      if (single.has_value()) return *single;
-    }
+    const std::optional<UnwindRule> single = FindSingle(binary, slot, address);
+    if (single.has_value()) return *single;
     std::call_once(slot->once, [&] { Build(binary, slot); });
   }
   return slot->rules->Find(address);
@@ -80,12 +84,14 @@ std::shared_ptr<const UnwindRules> RuleTables::FindFull(const std::shared_ptr<co
   *number = 0;
   bool built = false;
   const std::shared_ptr<Slot> slot = SlotOf(binary, &built);
-  if (!built && prefer_single_) {
+  if (!built) {
     absl::MutexLock lock(&slot->single_mutex);
-    bool opened = false;
-    if (SingleRules* const single = slot->Single(*binary, &opened); single != nullptr) {
-      if (opened) SetSingleBytes(binary.get(), slot, single->bytes());
-      if (auto full = single->FindFull(address); full != nullptr) return full;
+    if (SingleRules* const single = slot->Single(*binary); single != nullptr) {
+      auto full = single->FindFull(address);
+      if (const auto bytes = slot->NewSingleBytes(); bytes.has_value()) {
+        SetSingleBytes(binary.get(), slot, *bytes);
+      }
+      if (full != nullptr) return full;
     }
   }
   // There is a table since, or it takes one.
@@ -99,17 +105,15 @@ std::optional<UnwindRule> RuleTables::FindSingle(const std::shared_ptr<const Bin
                                                  const std::shared_ptr<Slot>& slot,
                                                  uint64_t address) {
   absl::MutexLock lock(&slot->single_mutex);
-  bool opened = false;
-  SingleRules* const single = slot->Single(*binary, &opened);
+  SingleRules* const single = slot->Single(*binary);
   if (single == nullptr) return std::nullopt;
-  if (opened) SetSingleBytes(binary.get(), slot, single->bytes());
-  if (!single->spent()) {
-    const std::optional<UnwindRule> rule = single->Find(address);
-    if (rule.has_value()) return rule;
+  std::optional<UnwindRule> rule;
+  if (!single->spent()) rule = single->Find(address);
+  if (!rule.has_value()) slot->single.reset();
+  if (const auto bytes = slot->NewSingleBytes(); bytes.has_value()) {
+    SetSingleBytes(binary.get(), slot, *bytes);
   }
-  slot->single.reset();
-  SetSingleBytes(binary.get(), slot, 0);
-  return std::nullopt;
+  return rule;
 }
 
 void RuleTables::SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot,

@@ -5,9 +5,8 @@
 // then any; the one just built stays. A table that somebody still holds goes when it is let go. One
 // that is needed again is built again, from the file.
 //
-// Where PreferSingleRules() says so, a large binary's rules are first found one by one, without a
-// table (single_rules.h). What that needs is under the budget too, but it is more than the table,
-// so it is for whoever reads a recording and ends, not for a service.
+// A large binary's rules are first found one by one, without a table (single_rules.h). What that
+// reads of the file is under the budget too, and let go once there is a table.
 //
 // Thread rules: thread-safe. A table is built by whoever asks first, while others who want the same
 // one wait; nobody else does.
@@ -33,9 +32,6 @@ class RuleTables {
   static constexpr size_t kDefaultBudgetBytes = 64u << 20;
 
   explicit RuleTables(size_t budget_bytes = kDefaultBudgetBytes) : budget_(budget_bytes) {}
-
-  // Before the first use.
-  void PreferSingleRules() { prefer_single_ = true; }
 
   // The rules of a binary; empty where it has none. Never null.
   std::shared_ptr<const UnwindRules> Get(const std::shared_ptr<const Binary>& binary);
@@ -76,7 +72,6 @@ class RuleTables {
   void Evict(const Binary* keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t budget_;
-  bool prefer_single_ = false;
   mutable absl::Mutex mutex_;
   Entries entries_ ABSL_GUARDED_BY(mutex_);
   std::list<const Binary*> by_age_ ABSL_GUARDED_BY(mutex_);  // youngest first

@@ -2,7 +2,9 @@
 
 #include <elf.h>
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <tuple>
 #include <utility>
 
@@ -18,7 +20,10 @@ constexpr size_t kEntryBytes = 8;
 constexpr size_t kFunctionField = 0;
 constexpr size_t kEntryField = 4;
 
-int32_t ReadInt(const std::vector<std::byte>& bytes, size_t at) {
+// Length and id of an entry, in their longest forms.
+constexpr size_t kEntryPrefixBytes = 4 + 8 + 8;
+
+int32_t ReadInt(std::span<const std::byte> bytes, size_t at) {
   int32_t value;
   std::memcpy(&value, bytes.data() + at, sizeof(value));
   return value;
@@ -32,13 +37,14 @@ std::unique_ptr<SingleRules> SingleRules::Open(const ElfFile& elf) {
   if (elf.machine() != EM_X86_64 || section == nullptr || !header.has_value() ||
       elf.FindSection(".debug_frame") != nullptr || header->file_size > kMaxBytes ||
       header->file_size < kHeaderBytes || section->size < kMinBytes || section->size > kMaxBytes ||
-      section->size + header->file_size > kMaxBytes) {
+      section->size + header->file_size > kMaxBytes || section->type == SHT_NOBITS ||
+      (section->flags & SHF_COMPRESSED) != 0) {
     return nullptr;
   }
   auto rules = std::unique_ptr<SingleRules>(new SingleRules);
-  rules->header_.resize(header->file_size);
-  if (!elf.bytes()->ReadAt(header->offset, rules->header_).ok()) return nullptr;
-  const std::vector<std::byte>& bytes = rules->header_;
+  rules->header_ = BytesInParts(elf.bytes(), header->offset, header->file_size);
+  if (!rules->header_.Ask(0, kHeaderBytes)) return nullptr;
+  const std::span<const std::byte> bytes = rules->header_.bytes();
   // Version 1; count of 4 bytes; entries of 4 bytes, relative to the header, signed.
   if (bytes[0] != std::byte{1} || bytes[2] != std::byte{0x03} || bytes[3] != std::byte{0x3b}) {
     return nullptr;
@@ -46,29 +52,44 @@ std::unique_ptr<SingleRules> SingleRules::Open(const ElfFile& elf) {
   rules->count_ = static_cast<uint32_t>(ReadInt(bytes, 8));
   if (rules->count_ > (bytes.size() - kHeaderBytes) / kEntryBytes) return nullptr;
   rules->header_address_ = header->address;
-  absl::StatusOr<std::vector<std::byte>> frames = elf.Read(*section);
-  if (!frames.ok()) return nullptr;
-  rules->frames_ = *std::move(frames);
-  rules->section_ = {rules->frames_, section->address, /*debug_frame=*/false};
+  rules->frames_ = BytesInParts(elf.bytes(), section->offset, section->size);
+  rules->section_ = {rules->frames_.bytes(), section->address, /*debug_frame=*/false};
   std::tie(rules->code_start_, rules->code_end_) = UnwindRulesBuilder::CodeOf(elf);
   return rules;
 }
 
-uint64_t SingleRules::AddressAt(size_t index, size_t field) const {
-  const int64_t relative = ReadInt(header_, kHeaderBytes + index * kEntryBytes + field);
+std::optional<uint64_t> SingleRules::AddressAt(size_t index, size_t field) {
+  const size_t at = kHeaderBytes + index * kEntryBytes + field;
+  if (!header_.Ask(at, sizeof(int32_t))) return std::nullopt;
+  const int64_t relative = ReadInt(header_.bytes(), at);
   return header_address_ + static_cast<uint64_t>(relative);
 }
 
-size_t SingleRules::CountUpTo(uint64_t address) const {
+std::optional<size_t> SingleRules::CountUpTo(uint64_t address) {
   size_t first = 0;
   size_t count = count_;
   while (count > 0) {
     const size_t half = count / 2;
-    const bool before = AddressAt(first + half, kFunctionField) <= address;
+    const std::optional<uint64_t> function = AddressAt(first + half, kFunctionField);
+    if (!function.has_value()) return std::nullopt;
+    const bool before = *function <= address;
     first = before ? first + half + 1 : first;
     count = before ? count - half - 1 : half;
   }
   return first;
+}
+
+std::optional<CfiEntry> SingleRules::EntryAt(size_t offset) {
+  if (offset >= frames_.size() ||
+      !frames_.Ask(offset, std::min(kEntryPrefixBytes, frames_.size() - offset))) {
+    return std::nullopt;
+  }
+  const std::optional<CfiEntry> entry = ReadCfiEntry(section_, offset);
+  if (!entry.has_value() || entry->next - offset > kMaxEntryBytes ||
+      !frames_.Ask(offset, entry->next - offset)) {
+    return std::nullopt;
+  }
+  return entry;
 }
 
 const SingleRules::KnownCie* SingleRules::CieAt(size_t offset) {
@@ -76,7 +97,7 @@ const SingleRules::KnownCie* SingleRules::CieAt(size_t offset) {
   const auto [known, is_new] = cies_.try_emplace(offset);
   KnownCie& out = known->second;
   if (is_new) {
-    out.cie = ParseCie(section_, offset);
+    if (EntryAt(offset).has_value()) out.cie = ParseCie(section_, offset);
     if (out.cie.has_value() && (out.cie->instructions.size() > kMaxInstructionBytes ||
                                 !CfiProgram::Begin(section_, *out.cie, &out.initial))) {
       out.cie.reset();
@@ -88,11 +109,13 @@ const SingleRules::KnownCie* SingleRules::CieAt(size_t offset) {
 SingleRules::Found SingleRules::FindPlace(uint64_t address, Place* place) {
   ++look_ups_;
   if (address < code_start_ || address >= code_end_) return Found::kNoFunction;
-  const size_t count = CountUpTo(address);
-  if (count == 0) return Found::kNoFunction;
-  const uint64_t at = AddressAt(count - 1, kEntryField) - section_.address;
-  if (at >= frames_.size()) return Found::kOdd;
-  const std::optional<CfiEntry> entry = ReadCfiEntry(section_, static_cast<size_t>(at));
+  const std::optional<size_t> count = CountUpTo(address);
+  if (!count.has_value()) return Found::kOdd;
+  if (*count == 0) return Found::kNoFunction;
+  const std::optional<uint64_t> entry_address = AddressAt(*count - 1, kEntryField);
+  if (!entry_address.has_value()) return Found::kOdd;
+  const std::optional<CfiEntry> entry =
+      EntryAt(static_cast<size_t>(*entry_address - section_.address));
   if (!entry.has_value() || entry->kind != CfiEntry::Kind::kFde) return Found::kOdd;
   const KnownCie* known = CieAt(entry->cie);
   if (known == nullptr) return Found::kOdd;

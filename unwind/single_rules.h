@@ -10,7 +10,8 @@
 // is odd, the table is to be asked. What a wrong search table can do is hide its own binary's code.
 //
 // Input is hostile: each look-up is one binary search, one entry and one function's instructions,
-// of at most kMaxInstructionBytes. Memory: the two sections, at most kMaxBytes.
+// of at most kMaxInstructionBytes. Memory: the parts of the two sections that were looked at, at
+// most kMaxBytes, and 1 KiB for each rule that is kept in full.
 //
 // Thread rules: one user at a time.
 #pragma once
@@ -19,9 +20,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "unwind/bytes_in_parts.h"
 #include "unwind/cfi_parser.h"
 #include "unwind/cfi_program.h"
 #include "unwind/elf_file.h"
@@ -31,10 +32,12 @@ namespace lbrd::unwind {
 
 class SingleRules {
  public:
-  // Smaller binaries' tables are made at once, larger ones' are not held in memory here.
+  // Smaller binaries' tables are made at once; so are those of larger ones.
   static constexpr size_t kMinBytes = 32u << 10;
   static constexpr size_t kMaxBytes = 16u << 20;
   static constexpr size_t kMaxInstructionBytes = 64u << 10;
+  // Of an entry, beside its instructions.
+  static constexpr size_t kMaxEntryBytes = kMaxInstructionBytes + 4096;
   static constexpr size_t kMaxCies = 256;
   static constexpr size_t kMaxFullRules = 1024;  // that are kept
   // Bytes of .eh_frame that are compiled to a table in the time of one look-up.
@@ -42,6 +45,8 @@ class SingleRules {
   // A function with so many bytes of instructions counts as one look-up more, so that all look-ups
   // together are linear in the section, whoever wrote it.
   static constexpr size_t kBytesOfOneLookUp = 64;
+  // To read a part of the file takes as long as so many look-ups.
+  static constexpr size_t kLookUpsOfOnePart = 8;
 
   // nullptr: not for this binary.
   static std::unique_ptr<SingleRules> Open(const ElfFile& elf);
@@ -51,8 +56,11 @@ class SingleRules {
   // The full rule there, as number 0, where Find() says kByAddress; nullptr: it does not.
   std::shared_ptr<const UnwindRules> FindFull(uint64_t address);
   // As much has been spent as the table costs.
-  bool spent() const { return look_ups_ >= frames_.size() / kBytesPerLookUp; }
-  size_t bytes() const { return frames_.size() + header_.size(); }
+  bool spent() const {
+    return look_ups_ + parts_read() * kLookUpsOfOnePart >= frames_.size() / kBytesPerLookUp;
+  }
+  // What was read of the file.
+  size_t bytes() const { return parts_read() * BytesInParts::kPartBytes; }
 
  private:
   struct KnownCie {
@@ -68,15 +76,18 @@ class SingleRules {
   enum class Found { kRow, kNoFunction, kOdd };
 
   SingleRules() = default;
+  size_t parts_read() const { return frames_.parts_read() + header_.parts_read(); }
   Found FindPlace(uint64_t address, Place* place);
-  // Of the search table: an address in the file's own terms.
-  uint64_t AddressAt(size_t index, size_t field) const;
+  // Of the search table: an address in the file's own terms. nullopt: it cannot be read.
+  std::optional<uint64_t> AddressAt(size_t index, size_t field);
   // How many functions begin at or before `address`.
-  size_t CountUpTo(uint64_t address) const;
+  std::optional<size_t> CountUpTo(uint64_t address);
+  // The entry at `offset`, all of which has been read then. nullopt: none that is used here.
+  std::optional<CfiEntry> EntryAt(size_t offset);
   const KnownCie* CieAt(size_t offset);
 
-  std::vector<std::byte> frames_;
-  std::vector<std::byte> header_;
+  BytesInParts frames_;
+  BytesInParts header_;
   CfiSection section_;
   uint64_t header_address_ = 0;
   uint32_t count_ = 0;  // of the search table's entries
