@@ -21,6 +21,15 @@
 #include "pmu/read_all.h"
 
 namespace lbrd::pmu {
+namespace {
+
+constexpr char kOnlineCpus[] = "/sys/devices/system/cpu/online";
+
+}  // namespace
+
+LinuxKernel::~LinuxKernel() {
+  if (online_fd_ >= 0) close(online_fd_);
+}
 
 int LinuxKernel::OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
                            unsigned long flags) {
@@ -95,9 +104,25 @@ uint64_t LinuxKernel::PageBytes() {
 }
 
 absl::StatusOr<std::string> LinuxKernel::ReadFile(const std::string& path, uint64_t limit) {
+  if (path == kOnlineCpus) return ReadOnlineCpus(limit);
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   return ReadAll(fd, path, limit);
+}
+
+absl::StatusOr<std::string> LinuxKernel::ReadOnlineCpus(uint64_t limit) {
+  absl::call_once(online_once_, [this] {
+    online_fd_ = open(kOnlineCpus, O_RDONLY | O_CLOEXEC);
+    if (online_fd_ < 0) online_fd_ = -errno;
+  });
+  if (online_fd_ < 0) {
+    return absl::ErrnoToStatus(-online_fd_, absl::StrCat("cannot open ", kOnlineCpus));
+  }
+  // A page at most: what sysfs has, it has at once.
+  char text[4096];
+  const ssize_t bytes = pread(online_fd_, text, std::min<uint64_t>(sizeof(text), limit), 0);
+  if (bytes < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", kOnlineCpus));
+  return std::string(text, static_cast<size_t>(bytes));
 }
 
 absl::StatusOr<std::vector<int32_t>> LinuxKernel::ListNumbers(const std::string& folder) {

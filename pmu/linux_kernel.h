@@ -1,12 +1,18 @@
 // The real kernel. See kernel.h.
 #pragma once
 
+#include "absl/base/call_once.h"
 #include "pmu/kernel.h"
 
 namespace lbrd::pmu {
 
 class LinuxKernel : public Kernel {
  public:
+  LinuxKernel() = default;
+  LinuxKernel(const LinuxKernel&) = delete;
+  LinuxKernel& operator=(const LinuxKernel&) = delete;
+  ~LinuxKernel() override;
+
   int OpenEvent(const perf_event_attr& attr, int32_t pid, int32_t cpu,
                 unsigned long flags) override;
   int OpenPid(int32_t pid) override;
@@ -25,6 +31,14 @@ class LinuxKernel : public Kernel {
   absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t limit) override;
   absl::StatusOr<std::vector<int32_t>> ListNumbers(const std::string& folder) override;
   absl::StatusOr<std::string> ReadLink(const std::string& path) override;
+
+ private:
+  // The list of online CPUs is read several times a second as long as anything is sampled, and
+  // finding it takes the kernel ten times as long as writing it: its descriptor stays open.
+  absl::StatusOr<std::string> ReadOnlineCpus(uint64_t limit);
+
+  absl::once_flag online_once_;
+  int online_fd_ = -1;  // or -errno
 };
 
 }  // namespace lbrd::pmu
