@@ -1,11 +1,14 @@
 // lbrctl record: start a session, watch it, stop it, show what it found.
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -28,18 +31,32 @@
 namespace lbrd::client {
 namespace {
 
+// How late the end of a command is seen.
 constexpr absl::Duration kTick = absl::Milliseconds(100);
 
 // Set by Ctrl-C: the session is stopped and what it found is shown.
 std::atomic<bool> interrupted = false;
+int interrupt_event = -1;  // readable once it is set
 
 void CatchInterrupts() {
+  interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   struct sigaction action {};
   action.sa_handler = [](int) {
     if (interrupted.exchange(true)) _exit(130);  // a second one is meant
+    const int error = errno;
+    eventfd_write(interrupt_event, 1);
+    errno = error;
   };
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+}
+
+// Less long when a signal comes.
+void Sleep(absl::Duration duration) {
+  pollfd event{interrupt_event, POLLIN, 0};
+  const int64_t ms = absl::ToInt64Milliseconds(duration + absl::Microseconds(999));
+  eventfd_t count;
+  if (poll(&event, 1, static_cast<int>(ms)) > 0) eventfd_read(interrupt_event, &count);
 }
 
 struct RecordFlags {
@@ -93,7 +110,7 @@ absl::Duration UntilNextLook(const v1::Session& session, bool drawing) {
   const absl::Duration whole = DurationOf(session.spec());
   if (drawing || whole == absl::InfiniteDuration()) return absl::Milliseconds(200);
   const absl::Duration left = whole - absl::Nanoseconds(DurationNanos(session.running_time()));
-  return std::clamp(left, kTick, absl::Seconds(1));
+  return std::clamp(left, kTick, absl::Seconds(2));
 }
 
 // Follows the session until it is over, its command has ended, or Ctrl-C.
@@ -124,7 +141,8 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet,
     const absl::Time look = absl::Now() + UntilNextLook(*session, progress.drawing());
     while (absl::Now() < look && (told || !interrupted) &&
            (command == nullptr || !command->Ended(&how))) {
-      absl::SleepFor(kTick);
+      const absl::Duration left = std::max(look - absl::Now(), absl::ZeroDuration());
+      Sleep(command == nullptr ? left : std::min(kTick, left));
     }
   }
 }
