@@ -15,7 +15,7 @@ namespace lbrd::daemon {
 
 class FiguresKeeper {
  public:
-  static constexpr absl::Duration kPeriod = absl::Milliseconds(100);
+  static constexpr absl::Duration kPeriod = absl::Milliseconds(250);
 
   // Borrows it.
   explicit FiguresKeeper(SessionTable* sessions);

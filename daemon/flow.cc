@@ -279,11 +279,17 @@ bool Flow::EndsWithLast() {
 
 absl::Duration Flow::MaxWait() const {
   if (!leaving_.empty() || !widening_.empty()) return absl::Milliseconds(1);
+  absl::Duration longest = kLongRound;
   uint64_t next = UINT64_MAX;
-  for (const FlowShare* share : active_) next = std::min(next, share->deadline_ns_);
-  if (next == UINT64_MAX) return absl::InfiniteDuration();
+  for (const FlowShare* share : active_) {
+    if (share->Hurries()) longest = kShortRound;
+    next = std::min(next, share->deadline_ns_);
+  }
   const uint64_t now = kernel_.Now();
-  return absl::Nanoseconds(next <= now ? 0 : static_cast<int64_t>(next - now));
+  const uint64_t left = next <= now ? 0 : next - now;
+  return left >= static_cast<uint64_t>(absl::ToInt64Nanoseconds(longest))
+             ? longest
+             : absl::Nanoseconds(static_cast<int64_t>(left));
 }
 
 void Flow::RunCommands() {

@@ -169,6 +169,13 @@ void FlowShare::SetRate(uint64_t flow_rate) {
   }
 }
 
+bool FlowShare::Hurries() const {
+  const FilterSpec& wants = filter_.spec();
+  // A process is asked whose it is while it lives.
+  if (wants.uid.has_value() || wants.viewer.has_value()) return true;
+  return wants.thread.has_value() || pid_fd_ >= 0 || sink_->haste() == Haste::kWaitedFor;
+}
+
 bool FlowShare::WantsComm(absl::string_view comm) {
   const std::string& wanted = filter_.spec().comm;
   if (wanted.empty() || comm == wanted) return true;

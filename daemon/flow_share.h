@@ -50,7 +50,7 @@ class FlowShare : public SessionFeed, public Subscriber {
                      std::span<const PickedSample> picked) override {
     sink_->DeliverPicked(samples, picked);
   }
-  bool Hurries() const override { return sink_->Hurries(); }
+  Haste haste() const override { return sink_->haste(); }
   bool WantsComm(absl::string_view comm) override;
   void Dropped(Drop why) override;
 
@@ -61,6 +61,8 @@ class FlowShare : public SessionFeed, public Subscriber {
   // By the reader: whose the sample is; appends the share.
   void Take(const pmu::RawRecord& record, std::optional<uint32_t> uid, uint64_t flow_rate,
             std::vector<SampleShare>* shares);
+  // Whether its samples, or the end of its target, are to be read soon.
+  bool Hurries() const;
   bool Within(uint64_t time_ns) const { return time_ns >= start_ns_ && time_ns < end_ns_; }
   // It is over, and this the last call: it may be destroyed at once.
   void Finish(const absl::Status& status);

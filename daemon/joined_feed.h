@@ -45,7 +45,7 @@ class JoinedFeed : public SessionFeed {
    public:
     Outlet(uint32_t event, SampleSink* sink) : event_(event), sink_(sink) {}
     void Deliver(std::span<const Sample> samples) override;
-    bool Hurries() const override { return sink_->Hurries(); }
+    Haste haste() const override { return sink_->haste(); }
 
    private:
     const uint32_t event_;

@@ -17,8 +17,6 @@ constexpr size_t kBatchBytes = size_t{256} << 10;
 constexpr size_t kWorthKeeping = 1024;
 // Records that are resolved and wait to be named.
 constexpr size_t kAheadBytes = size_t{8} << 20;
-// A quiet ring never reaches its watermark; this is how late its samples may be seen.
-constexpr absl::Duration kMaxWait = absl::Milliseconds(100);
 // Records between two looks at the clock and the stop flag.
 constexpr int kRecordsPerCheck = 1024;
 
@@ -130,7 +128,7 @@ absl::Status Pipeline::ReadAll() {
         for (size_t i = 0; i < workers_.size(); ++i) Flush(i);
         if (!ShouldStop()) {
           const absl::Duration longest =
-              options_.gate == nullptr ? kMaxWait : std::min(kMaxWait, options_.gate->MaxWait());
+              options_.gate == nullptr ? kShortRound : options_.gate->MaxWait();
           source_->Wait(std::clamp(deadline_ - absl::Now(), absl::ZeroDuration(), longest));
         }
         until_check = 0;

@@ -26,6 +26,20 @@
 
 namespace lbrd::daemon {
 
+// How soon samples are wanted. What may come later comes in larger pieces, which costs less: each
+// time that a thread wakes it finds its caches taken by others.
+enum class Haste : uint8_t {
+  kNone,       // read every kLongRound, and handed on at most kLongestHold later
+  kOnceRead,   // read every kLongRound, then handed on at once: what was not is lost with an engine
+  kWaitedFor,  // read every kShortRound, and handed on at once
+};
+
+// A quiet ring never reaches its watermark: this is how late its samples are read at most.
+inline constexpr absl::Duration kShortRound = absl::Milliseconds(100);
+inline constexpr absl::Duration kLongRound = absl::Milliseconds(250);
+// Shorter than a long round: of a quiet flow nothing is held, so that nothing else need wake.
+inline constexpr absl::Duration kLongestHold = absl::Milliseconds(200);
+
 // Where finished samples go. Called from all workers' threads.
 class SampleSink {
  public:
@@ -37,13 +51,8 @@ class SampleSink {
   // Some of `samples`. The same as Deliver() of copies with these weights, which is what it does if
   // it is not overridden; who only counts them need not copy.
   virtual void DeliverPicked(std::span<const Sample> samples, std::span<const PickedSample> picked);
-  // Whether they are waited for. Otherwise they may be handed on in larger pieces, a moment
-  // later, which costs less: see kLongestHold.
-  virtual bool Hurries() const { return true; }
+  virtual Haste haste() const { return Haste::kWaitedFor; }
 };
-
-// How late the samples of a sink that does not hurry come at most.
-inline constexpr absl::Duration kLongestHold = absl::Milliseconds(250);
 
 // Who has a share in a flow. Outlives every sample that it has a share in: see Departure.
 class Subscriber : public SampleSink {

@@ -121,10 +121,9 @@ class Session : public SampleSink {
   void Deliver(std::span<const Sample> samples) override;
   void DeliverPicked(std::span<const Sample> samples,
                      std::span<const PickedSample> picked) override;
-  // While somebody reads a stream of it; and where it is kept, for what was not handed on is lost
-  // when the engine dies.
-  bool Hurries() const override {
-    return recorder_ != nullptr || streaming_.load(std::memory_order_relaxed);
+  Haste haste() const override {
+    if (streaming_.load(std::memory_order_relaxed)) return Haste::kWaitedFor;
+    return recorder_ != nullptr ? Haste::kOnceRead : Haste::kNone;
   }
 
  private:

@@ -217,7 +217,7 @@ void Worker::Finish(const PendingSample& pending, const unwind::Process& process
   }
   for (const SampleShare& share : pending.shares) {
     const auto [found, fresh] = outboxes_.try_emplace(share.subscriber);
-    if (fresh) found->second.hurries = share.subscriber->Hurries();
+    if (fresh) found->second.hurries = share.subscriber->haste() != Haste::kNone;
     Put(sample.weight, share, &found->second);
   }
   held_.push_back(std::move(sample));
@@ -246,14 +246,15 @@ void Worker::DeliverBatch() {
   }
   if (outboxes_.empty()) return;
   const absl::Time now = absl::Now();
+  const absl::Time next = all_delivered_ + kLongestHold;
   // Also when the clock was set back.
-  if (now >= due_ || (due_ != absl::InfiniteFuture() && due_ - now > kLongestHold)) {
+  if (now >= next || now < all_delivered_) {
     DeliverAll();
     return;
   }
   for (auto& [subscriber, outbox] : outboxes_) {
     if (outbox.picked.empty()) continue;
-    if (due_ == absl::InfiniteFuture()) due_ = now + kLongestHold;
+    due_ = next;
     if (outbox.hurries) HandOver(subscriber, &outbox);
   }
 }
@@ -266,10 +267,11 @@ void Worker::HandOver(Subscriber* subscriber, Outbox* outbox) {
 
 void Worker::DeliverAll() {
   for (auto& [subscriber, outbox] : outboxes_) {
-    outbox.hurries = subscriber->Hurries();
+    outbox.hurries = subscriber->haste() != Haste::kNone;
     HandOver(subscriber, &outbox);
   }
   held_.clear();
+  all_delivered_ = absl::Now();
   due_ = absl::InfiniteFuture();
 }
 

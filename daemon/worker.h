@@ -104,8 +104,9 @@ class Worker {
   void Put(uint64_t weight, const SampleShare& share, Outbox* out);
   void HandOver(Subscriber* subscriber, Outbox* outbox);
   absl::flat_hash_map<Subscriber*, Outbox> outboxes_;
-  std::vector<Sample> held_;                 // since all was delivered
-  absl::Time due_ = absl::InfiniteFuture();  // when those who do not hurry get theirs
+  std::vector<Sample> held_;  // since all was delivered
+  absl::Time all_delivered_ = absl::InfinitePast();
+  absl::Time due_ = absl::InfiniteFuture();  // when those who do not hurry get what is held
   uint64_t now_ns_ = 0;                      // the newest record's time
   std::atomic<uint64_t> undecodable_samples_ = 0;
   std::atomic<uint64_t> steps_ = 0;  // odd: at work on a batch

@@ -454,7 +454,7 @@ class Sharer : public Subscriber {
     ++calls_;
     for (const Sample& sample : samples) times_.push_back(sample.time_ns);
   }
-  bool Hurries() const override { return hurries_; }
+  Haste haste() const override { return hurries_ ? Haste::kOnceRead : Haste::kNone; }
   bool WantsComm(absl::string_view) override { return true; }
   void Dropped(Drop) override { ADD_FAILURE(); }
   void Await(size_t samples) {
@@ -486,7 +486,7 @@ class OpenGate : public SampleGate {
     for (Subscriber* one : sharers_) shares->push_back({.subscriber = one});
   }
   void Attend() override {}
-  absl::Duration MaxWait() const override { return absl::InfiniteDuration(); }
+  absl::Duration MaxWait() const override { return kShortRound; }
   bool over() const override { return false; }
 
  private:
