@@ -8,33 +8,6 @@
 #include "absl/strings/str_cat.h"
 
 namespace lbrd::daemon {
-namespace {
-
-template <typename T>
-void Append(std::vector<T> from, size_t most, std::vector<T>* to) {
-  const size_t room = most - std::min(most, to->size());
-  std::move(from.begin(), from.begin() + static_cast<ptrdiff_t>(std::min(room, from.size())),
-            std::back_inserter(*to));
-}
-
-void Add(pmu::SourceStats from, pmu::SourceStats* to) {
-  to->samples += from.samples;
-  to->other_records += from.other_records;
-  to->lost_samples += from.lost_samples;
-  to->lost_other += from.lost_other;
-  to->late_records += from.late_records;
-  to->undecodable += from.undecodable;
-  to->throttled += from.throttled;
-  to->time_enabled_ns += from.time_enabled_ns;
-  to->time_running_ns += from.time_running_ns;
-  to->duplicates += from.duplicates;
-  to->other_users += from.other_users;
-  to->gap_count += from.gap_count;
-  to->gap_ns += from.gap_ns;
-  Append(std::move(from.gaps), pmu::kMaxGaps, &to->gaps);
-}
-
-}  // namespace
 
 void JoinedFeed::Outlet::Deliver(std::span<const Sample> samples) {
   std::vector<Sample> numbered(samples.begin(), samples.end());
@@ -118,20 +91,9 @@ bool JoinedFeed::shares_events() const {
 
 FeedStats JoinedFeed::stats() const {
   FeedStats out;
-  for (const auto& feed : feeds_) {
-    FeedStats stats = feed->stats();
-    Add(std::move(stats.source), &out.source);
-    out.dropped_queue_full += stats.dropped_queue_full;
-    out.undecodable_samples += stats.undecodable_samples;
-    out.side_band_dropped += stats.side_band_dropped;
-    out.flow_samples += stats.flow_samples;
-    out.thinned += stats.thinned;
-    out.other_cpu += stats.other_cpu;
-    out.other_thread += stats.other_thread;
-    out.other_process += stats.other_process;
-    out.other_comm += stats.other_comm;
-    for (size_t i = 0; i < out.lbr_windows.size(); ++i) out.lbr_windows[i] += stats.lbr_windows[i];
-  }
+  for (const auto& feed : feeds_) out += feed->stats();
+  // Units of different kinds.
+  out.source.kernel_count = 0;
   return out;
 }
 

@@ -35,6 +35,8 @@ struct FeedStats {
   uint64_t other_comm = 0;
   // See PipelineStats. Of a flow: of all its samples since it was opened.
   std::array<uint64_t, unwind::kWindowFindings> lbr_windows{};
+
+  FeedStats& operator+=(const FeedStats& other);
 };
 
 class SessionFeed {

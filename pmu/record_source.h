@@ -87,6 +87,10 @@ struct SourceStats {
   // For who looks at a part of the source's time only.
   std::vector<CpuGap> recent_gaps;       // the last kRecentGaps, from the earliest on
   std::vector<CpuGapTotal> gaps_by_cpu;  // of each CPU that ever had one, ascending
+
+  // Sums the counts, and takes of the other's `gaps` what there is room for. `recent_gaps` and
+  // `gaps_by_cpu` stay as they are: who looks at a part of the time looks at one source.
+  SourceStats& operator+=(const SourceStats& other);
 };
 
 // An event of a live source, for as long as a call of LendEvent().
