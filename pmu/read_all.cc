@@ -10,7 +10,8 @@
 
 namespace lbrd::pmu {
 
-absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t limit) {
+absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t limit,
+                                    const std::atomic<bool>* stop) {
   // Room that is not used is never touched, while to grow step by step takes it all twice.
   constexpr size_t kGrowth = 8;
   char piece[16384];
@@ -28,6 +29,10 @@ absl::StatusOr<std::string> ReadAll(int fd, const std::string& path, uint64_t li
     if (text.size() > limit) {
       status =
           absl::ResourceExhaustedError(absl::StrCat(path, " is larger than ", limit, " bytes"));
+      break;
+    }
+    if (stop != nullptr && *stop) {
+      status = absl::CancelledError("no longer wanted");
       break;
     }
   }
