@@ -65,6 +65,28 @@ bool MayTryAgain(const Endpoint& endpoint, const absl::Status& status, absl::Tim
   return true;
 }
 
+// Reads the stream that `open` begins until `take` says false, and begins it again where it breaks,
+// had it begun or not. `take` is told whether a message is the first since it was begun again.
+template <typename Message, typename Open, typename Take>
+absl::Status Follow(const Endpoint& endpoint, const Open& open, const Take& take) {
+  absl::Time give_up = absl::InfiniteFuture();
+  while (true) {
+    grpc::ClientContext context;
+    const std::unique_ptr<grpc::ClientReader<Message>> reader = open(&context);
+    Message message;
+    while (reader->Read(&message)) {
+      const bool again = give_up != absl::InfiniteFuture();
+      give_up = absl::InfiniteFuture();
+      if (take(message, again)) continue;
+      context.TryCancel();
+      reader->Finish();
+      return absl::OkStatus();
+    }
+    const absl::Status status = ToAbsl(reader->Finish(), endpoint);
+    if (!MayTryAgain(endpoint, status, &give_up)) return status;
+  }
+}
+
 // Of a request, so that it can be sent again.
 std::string RandomId() {
   uint64_t random[2] = {};
@@ -228,28 +250,18 @@ absl::Status Client::StreamSamples(
   request.set_name(name);
   *request.mutable_source_detail() = detail;
   request.set_compress(compress);
-  absl::Time give_up = absl::InfiniteFuture();
-  while (true) {
-    grpc::ClientContext context;
-    const std::unique_ptr<grpc::ClientReader<v1::StreamSamplesResponse>> reader =
-        stub_->StreamSamples(&context, request);
-    v1::StreamSamplesResponse message;
-    while (reader->Read(&message)) {
-      give_up = absl::InfiniteFuture();
-      request.set_resume(message.stream());
-      request.set_resume_after(message.sequence());
-      request.set_resume_samples(message.samples_before() +
-                                 static_cast<uint64_t>(message.samples().stack_ids_size()));
-      request.set_resume_time_ns(std::max(request.resume_time_ns(), YoungestNs(message.samples())));
-      if (take(message)) continue;
-      context.TryCancel();
-      reader->Finish();
-      return absl::OkStatus();
-    }
-    const absl::Status status = ToAbsl(reader->Finish(), endpoint_);
-    // One that had not begun is begun again.
-    if (!MayTryAgain(endpoint_, status, &give_up)) return status;
-  }
+  return Follow<v1::StreamSamplesResponse>(
+      endpoint_,
+      [&](grpc::ClientContext* context) { return stub_->StreamSamples(context, request); },
+      [&](const v1::StreamSamplesResponse& message, bool) {
+        request.set_resume(message.stream());
+        request.set_resume_after(message.sequence());
+        request.set_resume_samples(message.samples_before() +
+                                   static_cast<uint64_t>(message.samples().stack_ids_size()));
+        request.set_resume_time_ns(
+            std::max(request.resume_time_ns(), YoungestNs(message.samples())));
+        return take(message);
+      });
 }
 
 absl::Status Client::WatchSessions(
@@ -259,23 +271,13 @@ absl::Status Client::WatchSessions(
   v1::WatchSessionsRequest request;
   request.set_name(name);
   request.set_hold(hold);
-  absl::Time give_up = absl::InfiniteFuture();
-  while (true) {
-    grpc::ClientContext context;
-    const std::unique_ptr<grpc::ClientReader<v1::WatchSessionsResponse>> reader =
-        stub_->WatchSessions(&context, request);
-    v1::WatchSessionsResponse message;
-    while (reader->Read(&message)) {
-      if (give_up != absl::InfiniteFuture()) resumed();
-      give_up = absl::InfiniteFuture();
-      if (take(message)) continue;
-      context.TryCancel();
-      reader->Finish();
-      return absl::OkStatus();
-    }
-    const absl::Status status = ToAbsl(reader->Finish(), endpoint_);
-    if (!MayTryAgain(endpoint_, status, &give_up)) return status;
-  }
+  return Follow<v1::WatchSessionsResponse>(
+      endpoint_,
+      [&](grpc::ClientContext* context) { return stub_->WatchSessions(context, request); },
+      [&](const v1::WatchSessionsResponse& message, bool again) {
+        if (again) resumed();
+        return take(message);
+      });
 }
 
 }  // namespace lbrd::client
