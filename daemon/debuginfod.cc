@@ -81,13 +81,16 @@ std::optional<Debuginfod::Options> Debuginfod::OptionsOf(
   return options;
 }
 
-std::unique_ptr<Debuginfod> Debuginfod::OfEnvironment() {
-  std::optional<Options> options = OptionsOf([](const char* name) { return std::getenv(name); });
-  if (!options.has_value()) return nullptr;
-  options->tell = [](absl::string_view line, bool wrong) {
-    Log(wrong ? LogLevel::kWarning : LogLevel::kInfo, line);
-  };
-  return std::make_unique<Debuginfod>(*std::move(options));
+Debuginfod* Debuginfod::OfProcess() {
+  static Debuginfod* const of_process = []() -> Debuginfod* {
+    std::optional<Options> options = OptionsOf([](const char* name) { return std::getenv(name); });
+    if (!options.has_value()) return nullptr;
+    options->tell = [](absl::string_view line, bool wrong) {
+      Log(wrong ? LogLevel::kWarning : LogLevel::kInfo, line);
+    };
+    return new Debuginfod(*std::move(options));
+  }();
+  return of_process;
 }
 
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Debuginfod::Get(

@@ -2,8 +2,9 @@
 //
 // What debuginfod's client has fetched before is taken from its cache; the rest is fetched by the
 // program debuginfod-find, so that talking to servers, which may be hostile, is another process's
-// work. Nothing is asked twice, answers that there is none included. A file is used only if it has
-// the build ID that was asked for.
+// work. Nothing is asked twice, answers that there is none included, as long as the process lives:
+// all that it reads and names share one object. A file is used only if it has the build ID that was
+// asked for.
 //
 // Bounds: kTimeLimit for a file (the servers' own is $DEBUGINFOD_TIMEOUT), the same in all for
 // requests that fail otherwise than by "there is none", after which nobody is asked any more;
@@ -35,7 +36,7 @@ class Debuginfod {
  public:
   static constexpr absl::Duration kTimeLimit = absl::Seconds(90);
   static constexpr uint64_t kMaxFileBytes = uint64_t{4} << 30;
-  // A recording can name as many files as it likes.
+  // Recordings can name as many files as they like.
   static constexpr size_t kMaxAsked = 8192;
 
   enum class Kind { kDebugInfo, kExecutable };
@@ -51,8 +52,9 @@ class Debuginfod {
   static std::optional<Options> OptionsOf(const std::function<const char*(const char*)>& variable);
 
   explicit Debuginfod(Options options) : options_(std::move(options)) {}
-  // By this process's environment; tells by the log. nullptr: no server is configured.
-  static std::unique_ptr<Debuginfod> OfEnvironment();
+  // The one of this process, for as long as it lives, by its environment; tells by the log.
+  // nullptr: no server is configured.
+  static Debuginfod* OfProcess();
 
   // `path`: of the binary, for the user. The error's message says what was tried, as the end of a
   // sentence. kNotFound: servers had none; kUnavailable: it could not be found out;

@@ -570,7 +570,7 @@ grpc::Status ProfilerService::NameFrames(grpc::ServerContext* context,
   }
   *response->mutable_definitions() = request->definitions();
   // None of a recording, but looked for in the same places.
-  RecordingFiles files("", {}, Debuginfod::OfEnvironment());
+  RecordingFiles files("", {}, Debuginfod::OfProcess());
   daemon::NameFrames(&files, request->source_detail(), response->mutable_definitions());
   return grpc::Status::OK;
 }

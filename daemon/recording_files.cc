@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
-#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -31,8 +30,8 @@ absl::string_view BaseName(absl::string_view path) { return path.substr(path.rfi
 
 RecordingFiles::RecordingFiles(const std::string& recording_path,
                                const std::vector<pmu::RecordedBuildId>& build_ids,
-                               std::unique_ptr<Debuginfod> debuginfod)
-    : debuginfod_(std::move(debuginfod)) {
+                               Debuginfod* debuginfod)
+    : debuginfod_(debuginfod) {
   char* absolute = realpath(std::string(FolderOf(recording_path)).c_str(), nullptr);
   if (absolute != nullptr) folder_ = absolute;
   free(absolute);

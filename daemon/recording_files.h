@@ -23,9 +23,10 @@ namespace lbrd::daemon {
 
 class RecordingFiles : public unwind::FileSource {
  public:
+  // `debuginfod` must outlive this; nullptr: nothing is fetched.
   RecordingFiles(const std::string& recording_path,
                  const std::vector<pmu::RecordedBuildId>& build_ids,
-                 std::unique_ptr<Debuginfod> debuginfod = nullptr);
+                 Debuginfod* debuginfod = nullptr);
 
   absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> Open(
       int32_t pid, const unwind::FileIdentity& file) override;
@@ -51,7 +52,7 @@ class RecordingFiles : public unwind::FileSource {
   int64_t written_seconds_ = 0;  // when it was, since the epoch
   std::string perf_cache_;       // ~/.debug, where perf keeps what it recorded
   absl::flat_hash_map<std::string, std::string> build_ids_;  // by recorded path
-  const std::unique_ptr<Debuginfod> debuginfod_;             // nullptr: nothing is fetched
+  Debuginfod* const debuginfod_;
 };
 
 }  // namespace lbrd::daemon

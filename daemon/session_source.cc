@@ -254,8 +254,7 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
         absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
   }
   for (const std::string& note : info.notes) source.notes.push_back(note);
-  source.files =
-      std::make_unique<RecordingFiles>(path, info.build_ids, Debuginfod::OfEnvironment());
+  source.files = std::make_unique<RecordingFiles>(path, info.build_ids, Debuginfod::OfProcess());
   source.tasks = std::make_unique<SessionTasks>(table, SessionTasks::Scope::kRecording);
   source.begin = [tasks = source.tasks.get()](pmu::RecordWriter*) { return tasks->Begin({}); };
   source.progress = [recording = data->get()] {

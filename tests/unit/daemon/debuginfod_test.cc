@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -13,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "daemon/recording_files.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/unwind/tiny_elf.h"
@@ -169,6 +171,29 @@ TEST_F(DebuginfodTest, ThatThereIsNoneIsRemembered) {
   EXPECT_EQ(Asked().back(), "executable " + unwind::TinyBuildId(7));
   // Nothing went wrong.
   EXPECT_THAT(wrong_, ElementsAre());
+}
+
+TEST_F(DebuginfodTest, WhatOneRecordingAskedForAnotherDoesNot) {
+  Finder("echo 'Server query failed: No such file or directory' >&2; exit 1");
+  Debuginfod debuginfod(options_);
+  const unwind::FileIdentity file{.path = "/opt/app/prog", .build_id = unwind::TinyBuildId(7)};
+  for (int i = 0; i < 2; ++i) {
+    RecordingFiles files("", {}, &debuginfod);
+    EXPECT_TRUE(absl::IsNotFound(files.FetchDebug(file).status()));
+    EXPECT_TRUE(absl::IsNotFound(files.Fetch(file).status()));
+  }
+  EXPECT_EQ(Asked().size(), 2u);  // for its debug information and for itself
+}
+
+TEST(DebuginfodDeathTest, AProcessHasOne) {
+  // Another process: its environment is its own, and it has not looked there before.
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto end = [] {
+    setenv("DEBUGINFOD_URLS", "http://localhost", 1);
+    const Debuginfod* const one = Debuginfod::OfProcess();
+    _exit(one != nullptr && one == Debuginfod::OfProcess() ? 0 : 1);
+  };
+  EXPECT_EXIT(end(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(DebuginfodTest, SaysWhyItCannotAsk) {
