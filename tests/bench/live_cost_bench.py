@@ -26,8 +26,9 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from lbrd_fixture import Daemon, cpu_seconds, require_root, resident_bytes, skip
+from lbrd_fixture import Daemon, cpu_seconds, require_root, resident_bytes
 from mixed_load import MixedLoad
+from perf_recording import require_perf
 
 MIB = 1 << 20
 PROCESSES = 500
@@ -165,15 +166,11 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="1 s each: shows that it runs")
     flags = parser.parse_args()
     require_root()
-    if shutil.which("perf") is None:
-        skip("there is no perf (Debian: linux-perf)")
+    require_perf()
     seconds = 1 if flags.smoke else flags.seconds
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-bench-"))
-    try:
-        compare((99,) if flags.smoke else (99, 999), seconds, folder)
+    with tempfile.TemporaryDirectory(prefix="lbrd-bench-") as folder:
+        compare((99,) if flags.smoke else (99, 999), seconds, pathlib.Path(folder))
         memory(20 if flags.smoke else PROCESSES, seconds)
-    finally:
-        shutil.rmtree(folder)
 
 
 main()

@@ -19,12 +19,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from lbrd_fixture import LBRCTL, require_root, skip
-from perf_recording import record
+from lbrd_fixture import LBRCTL
+from perf_recording import recording, require_perf
 
 
 def run_once(command):
@@ -50,20 +49,11 @@ def main():
     flags = parser.parse_args()
     if flags.smoke:
         flags.seconds, flags.rounds = 1, 1
-    if shutil.which("perf") is None:
-        skip("there is no perf (Debian: linux-perf)")
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-bench-"))
-    try:
-        if flags.input:
-            data = pathlib.Path(flags.input)
-        else:
-            require_root()
-            data = record(folder, flags.seconds, "-F", 999, "--call-graph", "dwarf,16384")
-            if flags.keep:
-                shutil.copyfile(data, flags.keep)
+    require_perf()
+    with recording(flags.input, flags.seconds, "-F", 999, "--call-graph", "dwarf,16384") as data:
+        if flags.keep and not flags.input:
+            shutil.copyfile(data, flags.keep)
         compare(data, flags.rounds)
-    finally:
-        shutil.rmtree(folder)
 
 
 def compare(data, rounds):

@@ -14,15 +14,13 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from lbrd_fixture import BUILD, LBRD, require_root, skip
-from perf_recording import record
+from lbrd_fixture import BUILD, LBRD
+from perf_recording import recording
 
 CLIENT = BUILD / "tests/bench/stream_client"
 
@@ -47,18 +45,8 @@ def main():
     flags = parser.parse_args()
     if flags.smoke:
         flags.seconds, flags.rounds = 2, 1
-    if not flags.input and shutil.which("perf") is None:
-        skip("there is no perf (Debian: linux-perf)")
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="lbrd-bench-"))
-    try:
-        if flags.input:
-            data = pathlib.Path(flags.input)
-        else:
-            require_root()
-            data = record(folder, flags.seconds, "-F", flags.frequency, "--call-graph", "fp")
+    with recording(flags.input, flags.seconds, "-F", flags.frequency, "--call-graph", "fp") as data:
         runs = [stream(data) for _ in range(flags.rounds)]
-    finally:
-        shutil.rmtree(folder)
     rates = sorted(run["samples_per_s"] / 1e6 for run in runs)
     first = runs[0]
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
