@@ -36,7 +36,7 @@ namespace lbrd::pmu {
 inline constexpr uint64_t kDefaultRingBytes = uint64_t{8} << 20;
 inline constexpr uint64_t kMaxRingBytes = uint64_t{256} << 20;
 // Its reader is woken when so much has been written to a ring, or a quarter of it.
-inline constexpr uint64_t kWakeupBytes = uint64_t{1} << 20;
+inline constexpr uint64_t kWakeupBytes = uint64_t{2} << 20;
 
 class EventSet : public RecordSource {
  public:

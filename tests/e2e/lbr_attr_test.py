@@ -42,7 +42,7 @@ EVERYWHERE = {
     "read_format +TOTAL_TIME_ENABLED": "to tell when the kernel time-shares the hardware",
     "read_format +TOTAL_TIME_RUNNING": "see TOTAL_TIME_ENABLED",
     "watermark": (None, 1, "wake the reader by the ring's fill, not at every record"),
-    "wakeup_watermark": (None, 1 << 20, "1 MiB, or a quarter of a smaller ring: see watermark"),
+    "wakeup_watermark": (None, 2 << 20, "2 MiB, or a quarter of a smaller ring: see watermark"),
 }
 # What must be known of processes: perf puts it on the first event, except for whole machines (there
 # it has a dummy event for it, too). Ours is always a dummy that shares the ring of the sampling event,
