@@ -8,8 +8,9 @@
 One load, one run: the demo workload, python3 and g++ compiling. Counted is the CPU time of all processes of
 each profiler until its stacks have names: lbrd's broker and engine and `lbrctl record`; `perf record -a
 --call-graph dwarf,16384` and `perf script --no-inline` of its file; `sysprof-cli` (frame pointers only; where it
-is installed and can record). A sample's cost is CPU time by samples, since a profiler that loses samples is not
-cheaper for it.
+is installed). A sample's cost is CPU time by samples, since a profiler that loses samples is not cheaper for it.
+Two sessions of one daemon: the first begins with nothing known, as perf does each time; the next one finds the
+machine's binaries known, as in a service that runs on.
 
 Then the memory of lbrd's processes (RSS, summed: pages that they share are counted twice), idle and with 500
 processes profiled.
@@ -20,13 +21,14 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from lbrd_fixture import Daemon, cpu_seconds, require_root, resident_bytes
+from lbrd_fixture import BUILD, Daemon, cpu_seconds, require_root, resident_bytes
 from mixed_load import MixedLoad
 from perf_recording import require_perf
 
@@ -48,15 +50,18 @@ def run(*command):
     return done.stdout
 
 
-def lbrd_cost(frequency, seconds, _folder):
-    """(CPU seconds, samples, samples lost)"""
+def lbrd_costs(frequency, seconds):
+    """(CPU seconds, samples, samples lost) of a daemon's first session, and of its next"""
+    costs = []
     with Daemon() as daemon:
         time.sleep(1)
-        before = cpu_seconds(daemon.process) + children_cpu()
-        _, session = daemon.record_account("-a", "-F", frequency, "--stack", "dwarf", "-d", f"{seconds}s")
-        cpu = cpu_seconds(daemon.process) + children_cpu() - before
-        lost = session.stat("samples_generated") - session.stat("samples_delivered")
-        return cpu, session.stat("samples_delivered"), lost
+        for _ in range(2):
+            before = cpu_seconds(daemon.process) + children_cpu()
+            _, session = daemon.record_account("-a", "-F", frequency, "--stack", "dwarf", "-d", f"{seconds}s")
+            cpu = cpu_seconds(daemon.process) + children_cpu() - before
+            delivered = session.stat("samples_delivered")
+            costs.append((cpu, delivered, session.stat("samples_generated") - delivered))
+    return costs
 
 
 def perf_cost(frequency, seconds, folder):
@@ -79,9 +84,11 @@ def perf_cost(frequency, seconds, folder):
 class SystemBus:
     """What sysprof-cli asks for; a bus of its own where there is none."""
 
+    SOCKET = pathlib.Path("/run/dbus/system_bus_socket")
+
     def __enter__(self):
         self.bus = None
-        if not pathlib.Path("/run/dbus/system_bus_socket").exists() and shutil.which("dbus-daemon"):
+        if not self.SOCKET.exists() and shutil.which("dbus-daemon"):
             pathlib.Path("/run/dbus").mkdir(exist_ok=True)
             self.bus = subprocess.Popen(["dbus-daemon", "--system", "--nofork", "--nopidfile"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -92,26 +99,42 @@ class SystemBus:
         if self.bus is not None:
             self.bus.terminate()
             self.bus.wait()
+            self.SOCKET.unlink(missing_ok=True)
+
+
+def samples_in(capture):
+    """How many samples a .syscap has: after a header of 256 bytes, frames of (u16 length, i16 CPU, i32 pid,
+    i64 time, u8 type, ...)."""
+    content = capture.read_bytes()
+    at, count = 256, 0
+    while at + 24 <= len(content):
+        length, kind = struct.unpack_from("<H14xB", content, at)
+        count += kind == 2
+        at += max(length, 24)
+    return count
 
 
 def sysprof_cost(seconds, folder):
-    """CPU seconds, or why there are none. It has one frequency, 1200 Hz here."""
+    """(CPU seconds, samples), or why there are none. It samples every 1,200,000 cycles, as it likes."""
     if shutil.which("sysprof-cli") is None:
         return "it is not installed (Debian: sysprof)"
     capture = folder / "capture.syscap"
+    environment = dict(os.environ)
+    if not pathlib.Path("/sys/bus/event_source/devices/cpu").exists():
+        environment["LD_PRELOAD"] = str(BUILD / "tests/bench/libcycles_by_clock.so")
     before = children_cpu()
     with SystemBus():
         recording = subprocess.Popen(["sysprof-cli", "--force", "--no-network", "--no-disk", "--no-memory",
-                                      "--no-cpu", "--no-battery", str(capture)],
+                                      "--no-cpu", "--no-battery", str(capture)], env=environment,
                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(seconds)
         recording.send_signal(signal.SIGINT)
         _, said = recording.communicate(timeout=60)
-    size = capture.stat().st_size if capture.exists() else 0
-    capture.unlink(missing_ok=True)
-    if size < 10_000:
+    samples = samples_in(capture) if capture.exists() else 0
+    capture.unlink(missing_ok=True)  # it holds every process's command line
+    if samples == 0:
         return "it recorded nothing: " + " ".join(said.split())[-200:]
-    return children_cpu() - before
+    return children_cpu() - before, samples
 
 
 def row(name, cpu, seconds, samples=None, lost=None, ratio=None):
@@ -125,9 +148,10 @@ def compare(frequencies, seconds, folder):
     print(f"{'':34} {'CPU s':>7} {'of a CPU':>9} {'samples':>9} {'lost':>7} {'us/sample':>10} {'to perf':>7}")
     for frequency in frequencies:
         with MixedLoad(folder):
-            lbrd = lbrd_cost(frequency, seconds, folder)
+            first, later = lbrd_costs(frequency, seconds)
             perf = perf_cost(frequency, seconds, folder)
-        row(f"lbrd, lbrctl, {frequency} Hz", lbrd[0], seconds, lbrd[1], lbrd[2], lbrd[0] / max(perf[0], 0.01))
+        for name, cost in ((f"lbrd, lbrctl, {frequency} Hz", first), ("  the daemon's next session", later)):
+            row(name, cost[0], seconds, cost[1], cost[2], cost[0] / max(perf[0], 0.01))
         row(f"perf record + script, {frequency} Hz", perf[0], seconds, perf[1], perf[2], 1)
         row("  of which perf record", perf[3], seconds)
     with MixedLoad(folder):
@@ -135,7 +159,7 @@ def compare(frequencies, seconds, folder):
     if isinstance(sysprof, str):
         print(f"sysprof: not measured, {sysprof}")
     else:
-        row("sysprof-cli, frame pointers", sysprof, seconds)
+        row("sysprof-cli, frame pointers", sysprof[0], seconds, sysprof[1])
 
 
 def memory(processes, seconds):
