@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <mutex>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
@@ -111,7 +112,7 @@ absl::StatusOr<std::string> LinuxKernel::ReadFile(const std::string& path, uint6
 }
 
 absl::StatusOr<std::string> LinuxKernel::ReadOnlineCpus(uint64_t limit) {
-  absl::call_once(online_once_, [this] {
+  std::call_once(online_once_, [this] {
     online_fd_ = open(kOnlineCpus, O_RDONLY | O_CLOEXEC);
     if (online_fd_ < 0) online_fd_ = -errno;
   });

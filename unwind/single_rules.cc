@@ -154,9 +154,15 @@ std::shared_ptr<const UnwindRules> SingleRules::FindFull(uint64_t address) {
   if (FindPlace(address, &place) != Found::kRow || place.row == nullptr) return nullptr;
   const Cie& cie = *place.known->cie;
   if (UnwindRulesBuilder::CompactRuleOf(cie, *place.row).has_value()) return nullptr;
-  if (full_.size() >= kMaxFullRules) full_.clear();
-  return full_[address] = std::make_shared<const UnwindRules>(
-             UnwindRulesBuilder::FullRuleAlone(cie, *place.row));
+  auto full =
+      std::make_shared<const UnwindRules>(UnwindRulesBuilder::FullRuleAlone(cie, *place.row));
+  if (full_bytes_ >= kMaxFullBytes) {
+    full_.clear();
+    full_bytes_ = 0;
+  }
+  full_bytes_ += full->bytes();
+  full_.emplace(address, full);
+  return full;
 }
 
 }  // namespace lbrd::unwind

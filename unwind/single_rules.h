@@ -11,7 +11,7 @@
 //
 // Input is hostile: each look-up is one binary search, one entry and one function's instructions,
 // of at most kMaxInstructionBytes. Memory: the parts of the two sections that were looked at, at
-// most kMaxBytes, and 1 KiB for each rule that is kept in full.
+// most kMaxBytes, and what is kept of CIEs and full rules, 200 KiB and kMaxFullBytes.
 //
 // Thread rules: one user at a time.
 #pragma once
@@ -39,7 +39,7 @@ class SingleRules {
   // Of an entry, beside its instructions.
   static constexpr size_t kMaxEntryBytes = kMaxInstructionBytes + 4096;
   static constexpr size_t kMaxCies = 256;
-  static constexpr size_t kMaxFullRules = 1024;  // that are kept
+  static constexpr size_t kMaxFullBytes = 256u << 10;  // of full rules that are kept, and one more
   // Bytes of .eh_frame that are compiled to a table in the time of one look-up.
   static constexpr size_t kBytesPerLookUp = 8;
   // A function with so many bytes of instructions counts as one look-up more, so that all look-ups
@@ -59,8 +59,9 @@ class SingleRules {
   bool spent() const {
     return look_ups_ + parts_read() * kLookUpsOfOnePart >= frames_.size() / kBytesPerLookUp;
   }
-  // What was read of the file.
-  size_t bytes() const { return parts_read() * BytesInParts::kPartBytes; }
+  size_t bytes() const {
+    return parts_read() * BytesInParts::kPartBytes + cies_.size() * sizeof(KnownCie) + full_bytes_;
+  }
 
  private:
   struct KnownCie {
@@ -97,6 +98,7 @@ class SingleRules {
   absl::flat_hash_map<size_t, KnownCie> cies_;
   CfiProgram program_;
   absl::flat_hash_map<uint64_t, std::shared_ptr<const UnwindRules>> full_;  // by address
+  size_t full_bytes_ = 0;
 };
 
 }  // namespace lbrd::unwind

@@ -69,8 +69,11 @@ TEST(SingleRules, AreThoseOfTheTableAtEveryRow) {
         ASSERT_EQ(rule->kind, UnwindRule::kFull);
         EXPECT_EQ(rule->flags, expected.flags);
         ASSERT_EQ(rule->full, UnwindRule::kByAddress);
+        const size_t bytes_before = single->bytes();
         const auto alone = single->FindFull(address);
         ASSERT_NE(alone, nullptr);
+        EXPECT_EQ(single->FindFull(address), alone) << "it is kept";
+        EXPECT_GE(single->bytes(), bytes_before + alone->bytes()) << "and counted";
         ASSERT_EQ(alone->full_rules(), 1u);
         ExpectSame(*alone, alone->Full(0), table, table.Full(expected.full));
         return;
@@ -145,6 +148,8 @@ TEST(SingleRules, ATableIsMadeOnceAsMuchIsSpent) {
   const size_t without = tables.stats().bytes;
   EXPECT_GT(without, 0u) << "what it has read is under the budget";
   EXPECT_LT(without, SingleRules::kMinBytes) << "what it need not read it does not";
+  EXPECT_EQ(tables.Find(binary, address), expected.Find(address));
+  EXPECT_EQ(tables.stats().bytes, without) << "what was read is not read again";
   for (size_t i = 0; i <= SingleRules::kMaxBytes / SingleRules::kBytesPerLookUp; ++i) {
     ASSERT_EQ(tables.Find(binary, address), expected.Find(address));
     if (tables.stats().built != 0) break;
