@@ -61,6 +61,15 @@ std::string CpuTimeText(const v1::DaemonStats& stats) {
   return text;
 }
 
+// The same; 0 of the broker: there is none, or it is not known.
+std::string ResidentText(const v1::DaemonStats& stats) {
+  std::string text = BytesText(stats.resident_bytes());
+  if (stats.broker_resident_bytes() != 0) {
+    absl::StrAppend(&text, "; broker ", BytesText(stats.broker_resident_bytes()));
+  }
+  return text;
+}
+
 // What is wrong comes in whole sentences, wrapped below each other.
 void AppendTrouble(const char* name, const std::string& trouble, std::string* text) {
   if (trouble.empty()) return;
@@ -139,7 +148,7 @@ std::string RenderStatus(const v1::DaemonStats& stats) {
     absl::StrAppend(&samples, ", at most ", BytesText(most));
   }
   line("sample memory", samples);
-  line("resident memory", BytesText(stats.resident_bytes()));
+  line("resident memory", ResidentText(stats));
   if (stats.engine_restarts() != 0) {
     line("engine restarts", absl::StrCat(FormatCount(stats.engine_restarts()),
                                          ": it died; the log says how. Sessions went on"));

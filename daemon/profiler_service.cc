@@ -36,9 +36,10 @@ constexpr double kOpeningCost = 20;
 // How late it is noticed, at most, that a watcher has gone.
 constexpr absl::Duration kWatchTick = absl::Milliseconds(200);
 
-// Of this process; 0: /proc does not say.
-uint64_t ResidentBytes(pmu::Kernel& kernel) {
-  const absl::StatusOr<std::string> statm = kernel.ReadFile("/proc/self/statm", 4096);
+// Of a process, "self" this one; 0: /proc does not say.
+uint64_t ResidentBytes(pmu::Kernel& kernel, const std::string& process) {
+  const absl::StatusOr<std::string> statm =
+      kernel.ReadFile(absl::StrCat("/proc/", process, "/statm"), 4096);
   if (!statm.ok()) return 0;
   const std::vector<absl::string_view> pages = absl::StrSplit(*statm, ' ');
   uint64_t resident = 0;
@@ -169,9 +170,12 @@ void ProfilerService::DescribeDaemon(const Identity& who, v1::DaemonStats* respo
   response->set_flows(static_cast<uint32_t>(flows_.size()));
   response->set_slow_down(flows_.slow_down());
   response->set_engine_restarts(engine_restarts_);
-  response->set_resident_bytes(ResidentBytes(kernel_));
+  response->set_resident_bytes(ResidentBytes(kernel_, "self"));
   SetDuration(CpuTime(), response->mutable_cpu_time());
-  if (broker_ > 0) SetDuration(CpuTimeOf(broker_), response->mutable_broker_cpu_time());
+  if (broker_ > 0) {
+    response->set_broker_resident_bytes(ResidentBytes(kernel_, std::to_string(broker_)));
+    SetDuration(CpuTimeOf(broker_), response->mutable_broker_cpu_time());
+  }
   if (history_ != nullptr) DescribeHistory(*history_, response->mutable_history());
   if (continuous_ != nullptr) response->mutable_history()->set_continuous(continuous_->problem());
 }

@@ -6,7 +6,7 @@ import pathlib
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, LBRCTL, PATIENCE, main, require_root, run
+from lbrd_fixture import Daemon, Demo, LBRCTL, PATIENCE, main, require_root, resident_bytes, run
 
 
 
@@ -101,7 +101,12 @@ class Status(unittest.TestCase):
             self.assertLess(broker, cpu_seconds(daemon.process.pid) + 2 * tick)
             self.assertGreater(broker, 0)
             self.assertGreater(float(stats["cpu_time"].rstrip("s")), 0)
-            self.assertRegex(daemon.lbrctl("status").stdout, "CPU time .*; broker [0-9]")
+            resident = int(stats["resident_bytes"]) + int(stats["broker_resident_bytes"])
+            # Meanwhile the engine may have touched some pages more.
+            self.assertAlmostEqual(resident, resident_bytes(daemon.process), delta=4 << 20)
+            shown = daemon.lbrctl("status").stdout
+            self.assertRegex(shown, "CPU time .*; broker [0-9]")
+            self.assertRegex(shown, "resident memory .*; broker [0-9]")
 
     def test_a_target_that_ends_takes_its_contexts_along(self):
         with Daemon() as daemon:

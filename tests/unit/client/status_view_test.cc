@@ -43,8 +43,11 @@ TEST(RenderStatus, SaysWhatBothProcessesHaveUsed) {
   v1::DaemonStats stats;
   stats.mutable_cpu_time()->set_seconds(75);
   stats.mutable_broker_cpu_time()->set_nanos(1'000'000);
+  stats.set_resident_bytes(uint64_t{40} << 20);
+  stats.set_broker_resident_bytes(uint64_t{3} << 20);
   const std::string text = RenderStatus(stats);
   EXPECT_NE(text.find("CPU time            75.0 s; broker 1 ms\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("resident memory     40.0 MiB; broker 3.0 MiB\n"), std::string::npos) << text;
 }
 
 TEST(RenderStatus, SaysWhatUnwindingHasDone) {
