@@ -39,7 +39,7 @@ class LinuxKernel : public Kernel {
   absl::StatusOr<std::string> ReadOnlineCpus(uint64_t limit);
 
   std::once_flag online_once_;  // not absl's: ThreadSanitizer does not see through Debian's
-  int online_fd_ = -1;  // or -errno
+  int online_fd_ = -1;          // or -errno
 };
 
 }  // namespace lbrd::pmu

@@ -1,5 +1,6 @@
 #include "unwind/rule_tables.h"
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
@@ -163,7 +164,10 @@ void RuleTables::Evict(const Binary* keep) {
 
 RuleTables::Stats RuleTables::stats() const {
   absl::MutexLock lock(&mutex_);
-  return {.tables = entries_.size(), .bytes = bytes_, .built = built_, .evicted = evicted_};
+  const auto tables = std::count_if(entries_.begin(), entries_.end(),
+                                    [](const auto& entry) { return entry.second.bytes != 0; });
+  return {
+      .tables = static_cast<size_t>(tables), .bytes = bytes_, .built = built_, .evicted = evicted_};
 }
 
 }  // namespace lbrd::unwind

@@ -43,9 +43,9 @@ class RuleTables {
 
   struct Stats {
     size_t tables = 0;
-    size_t bytes = 0;
+    size_t bytes = 0;  // theirs, and what single rules keep
     uint64_t built = 0;
-    uint64_t evicted = 0;
+    uint64_t evicted = 0;  // binaries' tables, or what their single rules kept
   };
   Stats stats() const;
 

@@ -145,6 +145,7 @@ TEST(SingleRules, ATableIsMadeOnceAsMuchIsSpent) {
   RuleTables tables;
   EXPECT_EQ(tables.Find(binary, address), expected.Find(address));
   EXPECT_EQ(tables.stats().built, 0u);
+  EXPECT_EQ(tables.stats().tables, 0u);
   const size_t without = tables.stats().bytes;
   EXPECT_GT(without, 0u) << "what it has read is under the budget";
   EXPECT_LT(without, SingleRules::kMinBytes) << "what it need not read it does not";
@@ -155,6 +156,7 @@ TEST(SingleRules, ATableIsMadeOnceAsMuchIsSpent) {
     if (tables.stats().built != 0) break;
   }
   EXPECT_EQ(tables.stats().built, 1u);
+  EXPECT_EQ(tables.stats().tables, 1u);
   EXPECT_EQ(tables.stats().bytes, tables.Get(binary)->bytes());
 }
 
