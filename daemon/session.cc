@@ -226,6 +226,7 @@ absl::Status Session::Begin() {
   }
   {
     absl::MutexLock lock(&mutex_);
+    begun_ = true;
     EndEarlierGap();
   }
   // In this order: an engine that dies in between leaves a gap that is counted and not listed.
@@ -455,7 +456,9 @@ void Session::Describe(v1::Session* out) const {
   out->set_name(name_);
   out->set_owner_uid(owner_uid_);
   *out->mutable_spec() = spec_;
-  out->set_state(state_);
+  // Running is what counts already: who reads it may set off what is to be seen.
+  out->set_state(state_ == v1::SESSION_STATE_RUNNING && !begun_ ? v1::SESSION_STATE_WAITING
+                                                                : state_);
   out->set_error(error_);
   feed_->Describe(out);
   DescribeStats(out->mutable_stats());

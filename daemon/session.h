@@ -156,6 +156,7 @@ class Session : public SampleSink {
 
   mutable absl::Mutex mutex_;
   v1::SessionState state_ ABSL_GUARDED_BY(mutex_) = v1::SESSION_STATE_WAITING;
+  bool begun_ ABSL_GUARDED_BY(mutex_) = false;  // its feed has
   std::string error_ ABSL_GUARDED_BY(mutex_);
   bool telling_ ABSL_GUARDED_BY(mutex_) = false;  // of its end; who is told may go afterwards
   SessionFigures earlier_ ABSL_GUARDED_BY(mutex_);
