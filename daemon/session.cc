@@ -315,7 +315,11 @@ uint64_t Session::samples() const {
 
 v1::SessionState Session::state() const {
   absl::MutexLock lock(&mutex_);
-  return state_;
+  return ShownState();
+}
+
+v1::SessionState Session::ShownState() const {
+  return state_ == v1::SESSION_STATE_RUNNING && !begun_ ? v1::SESSION_STATE_WAITING : state_;
 }
 
 absl::StatusOr<std::shared_ptr<SampleStream>> Session::AddStream() {
@@ -456,9 +460,7 @@ void Session::Describe(v1::Session* out) const {
   out->set_name(name_);
   out->set_owner_uid(owner_uid_);
   *out->mutable_spec() = spec_;
-  // Running is what counts already: who reads it may set off what is to be seen.
-  out->set_state(state_ == v1::SESSION_STATE_RUNNING && !begun_ ? v1::SESSION_STATE_WAITING
-                                                                : state_);
+  out->set_state(ShownState());
   out->set_error(error_);
   feed_->Describe(out);
   DescribeStats(out->mutable_stats());

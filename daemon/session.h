@@ -129,6 +129,8 @@ class Session : public SampleSink {
  private:
   absl::Status Begin();
   void Ended(const absl::Status& status);
+  // Running is what counts already: who is told so may set off what is to be seen.
+  v1::SessionState ShownState() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // With what earlier engines have counted.
   SessionFigures Figures(const FeedStats& stats) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DescribeStats(v1::SessionStats* out) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -53,6 +53,30 @@ TEST_F(SessionTest, StoppingARecordingDoesNotWaitForAReaderWhoNeverComes) {
   EXPECT_FALSE((*stream)->Pop(absl::ZeroDuration(), &samples)) << "the stream was cancelled";
 }
 
+// Who reads that it runs may set off what is to be seen.
+TEST_F(SessionTest, IsSaidToRunOnceItsEventsCount) {
+  Session* session = nullptr;
+  std::vector<v1::SessionState> states;
+  const auto look = [&] {
+    v1::Session described;
+    session->Describe(&described);
+    states = {session->state(), described.state()};
+  };
+  SessionSource source = Source(Flood(/*patient=*/false));
+  source.begin = [&](pmu::RecordWriter*) {
+    look();
+    return absl::OkStatus();
+  };
+  Session made("s", v1::SessionSpec(), std::move(source), &binaries_);
+  session = &made;
+  ASSERT_TRUE(made.Start().ok());
+  EXPECT_EQ(states, std::vector(2, v1::SESSION_STATE_WAITING));
+  look();
+  EXPECT_EQ(states, std::vector(2, v1::SESSION_STATE_RUNNING));
+  made.Stop();
+  EXPECT_EQ(made.state(), v1::SESSION_STATE_STOPPED);
+}
+
 TEST_F(SessionTest, AReaderWhoNeverComesLosesALiveSessionNothingButItsOwn) {
   Session session("s", v1::SessionSpec(), Source(Flood(/*patient=*/false)), &binaries_);
   const auto stream = session.AddStream();
