@@ -33,26 +33,18 @@ BranchHistory::Deep::~Deep() {
 
 size_t BranchHistory::deep_bytes() { return all_deep_bytes.load(std::memory_order_relaxed); }
 
-BranchHistory& BranchHistory::operator=(const BranchHistory& other) {
-  if (this == &other) return *this;
-  time_ns_ = other.time_ns_;
-  deep_ = other.deep_;
-  count_ = other.count_;
-  top_of_stack_ = other.top_of_stack_;
-  truncated_ = other.truncated_;
-  reaches_start_ = other.reaches_start_;
+void BranchHistory::Load(unwind::CallHistory* history) const {
   const size_t here = std::min<size_t>(count_, kInlineCalls);
-  std::memcpy(bytes_.data(), other.bytes_.data(), here * 2 * kAddressBytes);
-  return *this;
-}
-
-void BranchHistory::AppendTo(std::vector<unwind::Call>* calls) const {
-  const size_t here = std::min<size_t>(count_, kInlineCalls);
-  const size_t before = calls->size();
-  calls->resize(before + here);
-  unwind::Call* const out = calls->data() + before;
-  for (size_t i = 0; i < here; ++i) out[i] = {Load(2 * i), Load(2 * i + 1)};
-  if (deep_ != nullptr) calls->insert(calls->end(), deep_->calls.begin(), deep_->calls.end());
+  history->calls.resize(here);
+  unwind::Call* const out = history->calls.data();
+  for (size_t i = 0; i < here; ++i) out[i] = {Address(2 * i), Address(2 * i + 1)};
+  if (deep_ != nullptr) {
+    history->calls.insert(history->calls.end(), deep_->calls.begin(), deep_->calls.end());
+  }
+  history->reaches_start = reaches_start_;
+  history->top_of_stack.reset();
+  if (top_of_stack_ >= 0) history->top_of_stack = static_cast<uint32_t>(top_of_stack_);
+  history->time_ns = time_ns_;
 }
 
 void BranchHistory::Clear() {
@@ -62,18 +54,17 @@ void BranchHistory::Clear() {
   truncated_ = reaches_start_ = false;
 }
 
-void BranchHistory::Store(uint64_t time_ns, std::span<const unwind::Call> calls, bool reaches_start,
-                          std::optional<uint32_t> top_of_stack) {
+void BranchHistory::Store(const unwind::CallHistory& history) {
   Clear();
-  time_ns_ = time_ns;
-  const bool fits = std::all_of(calls.begin(), calls.end(), [](const unwind::Call& call) {
-    return call.from < kEndOfUserSpace && call.to < kEndOfUserSpace;
-  });
-  if (!fits) return;
+  time_ns_ = history.time_ns;
+  const std::span<const unwind::Call> calls = history.calls;
+  uint64_t bits = 0;
+  for (const unwind::Call& call : calls) bits |= call.from | call.to;
+  if (bits >= kEndOfUserSpace) return;
   size_t kept = std::min(calls.size(), kMaxCalls);
   if (kept > kInlineCalls && !TakeDeepBytes(BytesOf(kept - kInlineCalls))) kept = kInlineCalls;
   if (kept > kInlineCalls) {
-    deep_ = std::make_shared<const Deep>(calls.subspan(kInlineCalls, kept - kInlineCalls));
+    deep_ = std::make_unique<const Deep>(calls.subspan(kInlineCalls, kept - kInlineCalls));
   }
   uint8_t* out = bytes_.data();
   for (const unwind::Call& call : calls.first(std::min(kept, kInlineCalls))) {
@@ -84,13 +75,13 @@ void BranchHistory::Store(uint64_t time_ns, std::span<const unwind::Call> calls,
   }
   count_ = static_cast<uint16_t>(kept);
   truncated_ = kept < calls.size();
-  reaches_start_ = reaches_start && !truncated_;
-  if (top_of_stack.has_value()) top_of_stack_ = static_cast<int8_t>(*top_of_stack);
+  reaches_start_ = history.reaches_start && !truncated_;
+  if (history.top_of_stack.has_value()) top_of_stack_ = static_cast<int8_t>(*history.top_of_stack);
 }
 
-uint64_t BranchHistory::Load(size_t address) const {
+uint64_t BranchHistory::Address(size_t place) const {
   uint64_t value;
-  std::memcpy(&value, bytes_.data() + address * kAddressBytes, sizeof(value));
+  std::memcpy(&value, bytes_.data() + place * kAddressBytes, sizeof(value));
   return value & ((uint64_t{1} << (8 * kAddressBytes)) - 1);
 }
 

@@ -6,8 +6,7 @@
 // history is then empty, which means unknown.
 //
 // Bounds: kInlineCalls calls, 800 bytes in all, stand here. Those of a deeper stack stand in a
-// block of their own, kDeepBlockBytes and 16 a call, immutable and shared by copies; all such
-// blocks together, those of copies that a worker has at hand among them, take at most
+// block of their own, kDeepBlockBytes and 16 a call; all such blocks together take at most
 // kMaxDeepBytes. Beyond that, and beyond kMaxCalls, the calls nearest the leaf are kept, and
 // truncated() says so.
 // Thread rules: one owner at a time; the blocks' account is shared by all.
@@ -17,7 +16,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,37 +28,23 @@ class BranchHistory {
   static constexpr size_t kInlineCalls = 64;
   static constexpr size_t kMaxCalls = 1024;
   static constexpr size_t kMaxDeepBytes = size_t{64} << 20;
-  // Of a block without its calls: its count of owners, its vector, and the allocator's two headers.
-  static constexpr size_t kDeepBlockBytes = 72;
+  // Of a block without its calls: its vector, and the allocator's two headers.
+  static constexpr size_t kDeepBlockBytes = 56;
 
   BranchHistory() = default;
-  // Copies what is kept, not the room that is there for more.
-  BranchHistory(const BranchHistory& other) { *this = other; }
-  BranchHistory& operator=(const BranchHistory& other);
+  BranchHistory(const BranchHistory&) = delete;
+  BranchHistory& operator=(const BranchHistory&) = delete;
 
-  // Replaces what is kept by `calls`, leaf first, of a sample at `time_ns`. `reaches_start`: the
-  // oldest is the thread's start's.
-  void Store(uint64_t time_ns, std::span<const unwind::Call> calls, bool reaches_start = false,
-             std::optional<uint32_t> top_of_stack = std::nullopt);
+  // Replaces what is kept.
+  void Store(const unwind::CallHistory& history);
+  // Replaces *history by what is kept: all of it, but for what truncated() speaks of.
+  void Load(unwind::CallHistory* history) const;
   // Unknown from here on.
   void Clear();
 
   bool empty() const { return count_ == 0; }
   bool truncated() const { return truncated_; }
-  bool reaches_start() const { return reaches_start_; }
-  std::optional<uint32_t> top_of_stack() const {
-    return top_of_stack_ < 0 ? std::nullopt : std::optional<uint32_t>(top_of_stack_);
-  }
   uint64_t time_ns() const { return time_ns_; }
-  size_t size() const { return count_; }
-  // Appends all calls, leaf first.
-  void AppendTo(std::vector<unwind::Call>* calls) const;
-  uint64_t from(size_t call) const {
-    return call < kInlineCalls ? Load(2 * call) : deep_->calls[call - kInlineCalls].from;
-  }
-  uint64_t to(size_t call) const {
-    return call < kInlineCalls ? Load(2 * call + 1) : deep_->calls[call - kInlineCalls].to;
-  }
 
   // Of all histories there are.
   static size_t deep_bytes();
@@ -76,10 +60,10 @@ class BranchHistory {
   static constexpr size_t kAddressBytes = 6;
   // Whole words are read and written at addresses of 6 bytes: so much lies behind the last one.
   static constexpr size_t kSlack = sizeof(uint64_t) - kAddressBytes;
-  uint64_t Load(size_t address) const;
+  uint64_t Address(size_t place) const;
 
   uint64_t time_ns_ = 0;
-  std::shared_ptr<const Deep> deep_;  // the calls from kInlineCalls on; nullptr: there are none
+  std::unique_ptr<const Deep> deep_;  // the calls from kInlineCalls on; nullptr: there are none
   uint16_t count_ = 0;
   int8_t top_of_stack_ = -1;  // the hardware has at most 64 entries; -1: not known
   bool truncated_ = false;

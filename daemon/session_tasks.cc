@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "daemon/branch_history.h"
 #include "daemon/rcu.h"
 
 namespace lbrd::daemon {
@@ -128,30 +127,20 @@ void SessionTasks::EndDeferred(int32_t tid, uint64_t time_ns, uint64_t context) 
 }
 
 bool SessionTasks::LoadHistory(const pmu::SampleId& who, unwind::CallHistory* history) {
-  *history = {.calls = std::move(history->calls)};
-  history->calls.clear();
-  if (table_ == nullptr || who.tid <= 0) return false;
-  BranchHistory kept;
-  {
+  if (table_ != nullptr && who.tid > 0) {
     RcuReadLock rcu;
     const TaskContext* context = table_->Find(rcu, who.tid, who.time);
-    if (context == nullptr) return false;
-    kept = context->history();
+    if (context != nullptr) return context->LoadHistory(history);
   }
-  kept.AppendTo(&history->calls);
-  history->reaches_start = kept.reaches_start();
-  history->top_of_stack = kept.top_of_stack();
-  history->time_ns = kept.time_ns();
-  return !kept.empty();
+  history->Clear();
+  return false;
 }
 
 void SessionTasks::StoreHistory(const pmu::SampleId& who, const unwind::CallHistory& history) {
   if (table_ == nullptr || who.tid <= 0) return;
-  BranchHistory kept;
-  kept.Store(history.time_ns, history.calls, history.reaches_start, history.top_of_stack);
   RcuReadLock rcu;
   TaskContext* context = table_->Find(rcu, who.tid, who.time);
-  if (context != nullptr) context->set_history(kept);
+  if (context != nullptr) context->StoreHistory(history);
 }
 
 // False: it has no context.

@@ -25,30 +25,27 @@ std::string TaskContext::comm() const {
   return comm_.data();
 }
 
-BranchHistory TaskContext::history() const {
+bool TaskContext::LoadHistory(unwind::CallHistory* history) const {
   absl::MutexLock lock(&mutex_);
-  return history_ == nullptr ? BranchHistory() : *history_;
+  if (history_ == nullptr || history_->empty()) {
+    history->Clear();
+    return false;
+  }
+  history_->Load(history);
+  return true;
 }
 
-void TaskContext::set_history(const BranchHistory& history) {
-  {
-    absl::MutexLock lock(&mutex_);
-    if (history_ != nullptr) {
-      // Sessions work at their own pace; the one that lags does not take the others back.
-      if (history.time_ns() >= history_->time_ns()) *history_ = history;
-      return;
-    }
-  }
-  // Most tasks never have one: they sleep, or the machine has no LBR.
-  std::unique_ptr<BranchHistory> first(new (std::nothrow) BranchHistory(history));
-  if (first == nullptr) return;
+void TaskContext::StoreHistory(const unwind::CallHistory& history) {
   absl::MutexLock lock(&mutex_);
   if (history_ == nullptr) {
-    history_ = std::move(first);
+    // Most tasks never have one: they sleep, or the machine has no LBR.
+    history_.reset(new (std::nothrow) BranchHistory);
+    if (history_ == nullptr) return;
     pool_.CountHistories(1);
-  } else if (history.time_ns() >= history_->time_ns()) {
-    *history_ = history;
+  } else if (history.time_ns < history_->time_ns()) {
+    return;  // sessions work at their own pace; the one that lags does not take the others back
   }
+  history_->Store(history);
 }
 
 void TaskContext::FlushHistory() {

@@ -57,10 +57,10 @@ class alignas(64) TaskContext : private rcu_head {  // of its retirement, or its
   void set_comm(absl::string_view comm);
   std::string comm() const;
 
-  // Copies the history out; replaces it if the new one is later. Without memory for the first it
-  // stays unknown.
-  BranchHistory history() const;
-  void set_history(const BranchHistory& history);
+  // False: it is unknown, and *history is empty.
+  bool LoadHistory(unwind::CallHistory* history) const;
+  // Replaces it unless it is later. Without memory for the first it stays unknown.
+  void StoreHistory(const unwind::CallHistory& history);
   // The task's stack was replaced (exec): what came before says nothing about it.
   void FlushHistory();
 

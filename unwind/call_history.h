@@ -24,6 +24,14 @@ struct CallHistory {
   // The hardware's index of the youngest call, where it has one.
   std::optional<uint32_t> top_of_stack;
   uint64_t time_ns = 0;  // of the sample
+
+  // Unknown, with the room that its calls had.
+  void Clear() {
+    calls.clear();
+    reaches_start = false;
+    top_of_stack.reset();
+    time_ns = 0;
+  }
 };
 
 // Where a task's history is kept. Not knowing the task is a history that is empty, and stays so.

@@ -78,10 +78,11 @@ class SessionTasksTest : public ::testing::Test {
     const TaskContext* context = table_.Find(rcu, tid, time_ns);
     return context == nullptr ? "(none)" : context->comm();
   }
-  BranchHistory HistoryOf(int32_t tid) {
+  bool HasHistory(int32_t tid) {
     RcuReadLock rcu;
     const TaskContext* context = table_.Find(rcu, tid, UINT64_MAX);
-    return context == nullptr ? BranchHistory() : context->history();
+    unwind::CallHistory loaded;
+    return context != nullptr && context->LoadHistory(&loaded);
   }
 
   NoFiles files_;
@@ -228,7 +229,7 @@ TEST_F(SessionTasksTest, WindowsAreKeptUntilTheProgramIsReplaced) {
   ASSERT_TRUE(tasks.Begin(std::vector{Running(10, 10)}).ok());
   pmu::SampleRecord sample{.who = {.time = 2 * kSecond, .pid = 10, .tid = 10}};
   tasks.Apply(sample);
-  EXPECT_TRUE(HistoryOf(10).empty());
+  EXPECT_FALSE(HasHistory(10));
   unwind::CallHistory history{.calls = {{0x401000, 0x402000}}, .reaches_start = true};
   history.time_ns = sample.who.time;
   tasks.StoreHistory(sample.who, history);
@@ -241,18 +242,18 @@ TEST_F(SessionTasksTest, WindowsAreKeptUntilTheProgramIsReplaced) {
   EXPECT_TRUE(loaded.calls.empty());
   tasks.Apply(pmu::CommRecord{
       .who = {.time = 3 * kSecond}, .pid = 10, .tid = 10, .exec = true, .comm = "new"});
-  EXPECT_TRUE(HistoryOf(10).empty());
+  EXPECT_FALSE(HasHistory(10));
   EXPECT_EQ(CommOf(10), "new");
   // A later task of the tid does not get it, nor the sample of an earlier one this one's.
   sample.who.time = history.time_ns = 4 * kSecond;
   tasks.StoreHistory(sample.who, history);
   tasks.Apply(Exit(10, 10, 5 * kSecond));
   tasks.Apply(Fork(10, 10, 6 * kSecond));
-  EXPECT_TRUE(HistoryOf(10).empty());
+  EXPECT_FALSE(HasHistory(10));
   const uint64_t unknown = table_.stats().unknown;
   tasks.Apply(sample);
   tasks.StoreHistory(sample.who, history);
-  EXPECT_TRUE(HistoryOf(10).empty());
+  EXPECT_FALSE(HasHistory(10));
   EXPECT_EQ(table_.stats().unknown, unknown + 1);
 }
 

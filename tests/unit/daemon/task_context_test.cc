@@ -70,18 +70,16 @@ TEST(TaskContextPool, CountsWhatHistoriesTake) {
   TaskContextPool pool(1);
   TaskContext* context = AllocTaskContext(&pool, false);
   ASSERT_NE(context, nullptr);
-  std::vector<unwind::Call> calls(BranchHistory::kInlineCalls + 10, {.from = 1, .to = 2});
-  {
-    BranchHistory deep;
-    deep.Store(5, calls);
-    context->set_history(deep);
-  }
+  unwind::CallHistory stack{.time_ns = 5};
+  stack.calls.assign(BranchHistory::kInlineCalls + 10, {.from = 1, .to = 2});
+  context->StoreHistory(stack);
   EXPECT_EQ(pool.bytes(), kTaskContextBytes + kHistoryBytes + BranchHistory::kDeepBlockBytes + 160);
-  EXPECT_EQ(context->history().size(), calls.size());
-  calls.resize(BranchHistory::kInlineCalls);
-  BranchHistory shallow;
-  shallow.Store(6, calls);
-  context->set_history(shallow);
+  unwind::CallHistory loaded;
+  EXPECT_TRUE(context->LoadHistory(&loaded));
+  EXPECT_EQ(loaded.calls, stack.calls);
+  stack.calls.resize(BranchHistory::kInlineCalls);
+  stack.time_ns = 6;
+  context->StoreHistory(stack);
   EXPECT_EQ(pool.bytes(), kTaskContextBytes + kHistoryBytes);
   EXPECT_LE(pool.bytes(), pool.max_bytes());
   FreeTaskContext(context);
@@ -90,13 +88,12 @@ TEST(TaskContextPool, CountsWhatHistoriesTake) {
 
 TEST(TaskContextPool, ARetiredContextTakesItsHistoryAlong) {
   TaskContextPool pool(2);
-  std::vector<unwind::Call> calls(BranchHistory::kInlineCalls + 10, {.from = 1, .to = 2});
+  unwind::CallHistory stack{.time_ns = 5};
+  stack.calls.assign(BranchHistory::kInlineCalls + 10, {.from = 1, .to = 2});
   for (int i = 0; i < 2; ++i) {
     TaskContext* context = AllocTaskContext(&pool, false);
     ASSERT_NE(context, nullptr);
-    BranchHistory history;
-    history.Store(5, calls);
-    context->set_history(history);
+    context->StoreHistory(stack);
     context->Kill();
     context->Retire();
   }
@@ -250,19 +247,18 @@ TEST_F(TaskContextTest, CutsNamesAsTheKernelDoes) {
 }
 
 TEST_F(TaskContextTest, KeepsTheLatestHistory) {
-  EXPECT_TRUE(context_->history().empty());
-  const std::vector<unwind::Call> calls = {{.from = 1, .to = 2}};
-  BranchHistory later;
-  later.Store(20, calls);
-  context_->set_history(later);
-  BranchHistory earlier;
-  earlier.Store(10, {});
-  context_->set_history(earlier);
-  EXPECT_EQ(context_->history().time_ns(), 20u);
-  ASSERT_EQ(context_->history().size(), 1u);
-  EXPECT_EQ(context_->history().to(0), 2u);
+  unwind::CallHistory loaded{.calls = {{.from = 3, .to = 4}}, .reaches_start = true};
+  EXPECT_FALSE(context_->LoadHistory(&loaded));
+  EXPECT_TRUE(loaded.calls.empty());
+  EXPECT_FALSE(loaded.reaches_start);
+  const unwind::CallHistory later{.calls = {{.from = 1, .to = 2}}, .time_ns = 20};
+  context_->StoreHistory(later);
+  context_->StoreHistory({.time_ns = 10});
+  EXPECT_TRUE(context_->LoadHistory(&loaded));
+  EXPECT_EQ(loaded.time_ns, 20u);
+  EXPECT_EQ(loaded.calls, later.calls);
   context_->FlushHistory();
-  EXPECT_TRUE(context_->history().empty());
+  EXPECT_FALSE(context_->LoadHistory(&loaded));
 }
 
 }  // namespace

@@ -133,14 +133,12 @@ TEST_F(TaskTableFaultTest, WhatWasAttachedToTheTidsLastOwnerIsNotDetachedFromThi
 
 // (e) A task without a context was shown the branches of the one before.
 TEST_F(TaskTableFaultTest, ATaskWithoutAContextHasAnUnknownHistory) {
-  const std::vector<unwind::Call> calls = {{.from = 1, .to = 2}};
   {
     TaskAttachment session;
     ASSERT_EQ(table_.Attach(Add(3), &session), absl::OkStatus());
     RcuReadLock rcu;
-    BranchHistory history;
-    history.Store(5, calls);
-    table_.Find(rcu, 3, UINT64_MAX)->set_history(history);
+    table_.Find(rcu, 3, UINT64_MAX)
+        ->StoreHistory({.calls = {{.from = 1, .to = 2}}, .time_ns = 5});
     EXPECT_FALSE(HasContext(4));
   }
   EXPECT_FALSE(HasContext(3));
@@ -148,7 +146,8 @@ TEST_F(TaskTableFaultTest, ATaskWithoutAContextHasAnUnknownHistory) {
   TaskAttachment next;
   ASSERT_EQ(table_.Attach(Add(3), &next), absl::OkStatus());
   RcuReadLock rcu;
-  EXPECT_TRUE(table_.Find(rcu, 3, UINT64_MAX)->history().empty());
+  unwind::CallHistory loaded;
+  EXPECT_FALSE(table_.Find(rcu, 3, UINT64_MAX)->LoadHistory(&loaded));
 }
 
 TEST_F(TaskTableFaultTest, AForkThatIsRefusedAContextHasAnUnknownHistory) {
