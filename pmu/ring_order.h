@@ -13,6 +13,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "pmu/record.h"
@@ -61,21 +63,32 @@ class RingOrder {
   uint64_t malformed() const;
 
  private:
-  struct Entry {
+  // A ring, and its next record if that is on the heap.
+  struct Source {
     Ring* ring;
     Next next;
+    bool retired = false;
   };
-  // Puts the ring's next record, if it has one in sight, on the heap.
-  void PushNext(Ring* ring);
-  void Forget(Ring* ring);
+  struct Entry {
+    uint64_t time;
+    Source* source;
+  };
+  // Reads the ring's next record; false: none is in sight.
+  bool ReadNext(Source* source);
+  void PushNext(Source* source);
+  // The record that the caller held is done with.
+  void PassHanded();
+  // The front of the heap may have become later than others.
+  void SiftFront();
+  // Nothing of the ring is in sight.
+  void Rest(Source* source);
 
   Peek peek_;
-  std::vector<Ring*> rings_;
-  std::vector<Entry> heap_;   // by time, youngest at the bottom
-  std::vector<Ring*> empty_;  // rings with nothing in sight
-  std::vector<Ring*> retired_;
+  std::vector<std::unique_ptr<Source>> sources_;
+  std::vector<Entry> heap_;     // the oldest first; that which the caller holds is in it
+  std::vector<Source*> empty_;  // with nothing in sight
   std::vector<Ring*> drained_;
-  Entry handed_{};  // the record that the caller holds
+  Source* handed_ = nullptr;  // whose record the caller holds
   uint64_t round_begin_ = 0;
   uint64_t release_before_ = 0;
   uint64_t handed_out_before_ = 0;

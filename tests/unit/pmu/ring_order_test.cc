@@ -114,6 +114,28 @@ TEST(RingOrder, HandsOutAndCountsWhatComesLate) {
   EXPECT_EQ(order.late(), 2u);
 }
 
+TEST(RingOrder, ARoundMayBringALateRecordWhileOneIsHeld) {
+  // The record in hand may be its ring's last, or not.
+  for (const bool last : {true, false}) {
+    TestRing a, b, c, d, e;
+    RingOrder order(PeekTime);
+    for (TestRing* ring : {&a, &b, &c, &d, &e}) order.Add(ring->ring());
+    a.Write(50);
+    if (!last) a.Write(55);
+    b.Write(52);
+    c.Write(53);
+    d.Write(54);
+    order.BeginRound(60);
+    order.BeginRound(70);
+    ASSERT_EQ(order.Pop()->who.time, 50u);
+    e.Write(40);
+    e.Write(58);
+    order.BeginRound(80);
+    EXPECT_EQ(PopAll(&order), last ? (Times{40, 52, 53, 54, 58}) : (Times{40, 52, 53, 54, 55, 58}));
+    EXPECT_EQ(order.late(), 1u);
+  }
+}
+
 TEST(RingOrder, DrainHandsOutEverything) {
   TestRing a, b;
   RingOrder order(PeekTime);
