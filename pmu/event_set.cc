@@ -154,8 +154,8 @@ void EventSet::Refresh() {
 bool EventSet::PeekRing(const perf_event_header* header, SampleId* who, uint32_t* event) {
   *event = header->type == PERF_RECORD_SAMPLE ? kSamplingEvent : kSideBandEvent;
   // Both formats end records that are not samples with the same sample_id.
-  absl::StatusOr<SampleId> peeked = PeekRecord(header, events_[*event].format);
-  if (!peeked.ok()) return false;
+  const std::optional<SampleId> peeked = PeekRecord(header, events_[*event].format);
+  if (!peeked.has_value()) return false;
   *who = *peeked;
   return true;
 }

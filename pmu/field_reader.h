@@ -63,7 +63,7 @@ class FieldReader {
   template <typename T>
   T Scalar() {
     T value = 0;
-    if (!ok_ || left() < sizeof(T)) {
+    if (left() < sizeof(T)) [[unlikely]] {  // nothing is left after a failure
       Fail();
       return value;
     }

@@ -203,8 +203,8 @@ absl::Status PerfDataReader::Process() {
 bool PerfDataReader::KeepKernelRecord(const perf_event_header* header) {
   const std::optional<uint32_t> event = events_.EventOf(header);
   if (header->type == 0 || !event || *event >= events_.list().size()) return false;
-  const absl::StatusOr<SampleId> who = PeekRecord(header, events_.list()[*event].format);
-  if (!who.ok()) return false;
+  const std::optional<SampleId> who = PeekRecord(header, events_.list()[*event].format);
+  if (!who.has_value()) return false;
   pool_.AddUser(stream_.chunk());
   pending_.Add({.time = who->time == kNoTime ? 0 : who->time,
                 .header = header,

@@ -221,8 +221,8 @@ absl::StatusOr<Record> DecodeSample(const perf_event_header* header, const Recor
     sample.has_callchain = in.ok();
   }
   if (type & PERF_SAMPLE_RAW) in.Bytes(in.U32());
-  if (!in.ok() || !ReadBranchStackByFit(in, format, &sample)) return TooShort(header);
-  return record;
+  if (!in.ok() || !ReadBranchStackByFit(in, format, &sample)) record = TooShort(header);
+  return record;  // the only one, so that it is not moved
 }
 
 MmapRecord ReadMmap(FieldReader& in, const perf_event_header* header) {
@@ -357,22 +357,23 @@ absl::StatusOr<Record> DecodeRecord(const perf_event_header* header, const Recor
   return record;
 }
 
-absl::StatusOr<SampleId> PeekRecord(const perf_event_header* header, const RecordFormat& format) {
-  if (header->size < sizeof(*header)) return TooShort(header);
-  SampleId who;
-  if (header->type != PERF_RECORD_SAMPLE) {
-    if (!ReadTrailer(header, format, &who)) return TooShort(header);
-    return who;
+std::optional<SampleId> PeekRecord(const perf_event_header* header, const RecordFormat& format) {
+  std::optional<SampleId> who(std::in_place);
+  if (header->size < sizeof(*header)) {
+    who.reset();
+  } else if (header->type != PERF_RECORD_SAMPLE) {
+    if (!ReadTrailer(header, format, &*who)) who.reset();
+  } else {
+    const uint64_t type = format.sample_type;
+    FieldReader in(Begin(header) + sizeof(*header), End(header));
+    uint64_t identifier = 0;
+    uint64_t addr = 0;
+    if (type & PERF_SAMPLE_IDENTIFIER) identifier = in.U64();
+    if (type & PERF_SAMPLE_IP) in.U64();
+    ReadWho(in, type, /*is_sample=*/true, &*who, &addr);
+    if (type & PERF_SAMPLE_IDENTIFIER) who->id = identifier;
+    if (!in.ok()) who.reset();
   }
-  const uint64_t type = format.sample_type;
-  FieldReader in(Begin(header) + sizeof(*header), End(header));
-  uint64_t identifier = 0;
-  uint64_t addr = 0;
-  if (type & PERF_SAMPLE_IDENTIFIER) identifier = in.U64();
-  if (type & PERF_SAMPLE_IP) in.U64();
-  ReadWho(in, type, /*is_sample=*/true, &who, &addr);
-  if (type & PERF_SAMPLE_IDENTIFIER) who.id = identifier;
-  if (!in.ok()) return TooShort(header);
   return who;
 }
 

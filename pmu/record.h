@@ -70,6 +70,7 @@ struct Registers {
 };
 
 struct SampleRecord {
+  SampleRecord() {}  // written down: an implicit one has all of it zeroed first
   SampleId who;
   uint16_t cpumode = 0;  // PERF_RECORD_MISC_KERNEL, _USER, _HYPERVISOR, _GUEST_…
   uint64_t ip = 0;
@@ -166,8 +167,9 @@ using Record = std::variant<SampleRecord, MmapRecord, CommRecord, TaskRecord, Lo
 absl::StatusOr<Record> DecodeRecord(const perf_event_header* header, const RecordFormat& format);
 
 // Only who and when: what ordering and routing need, an order of magnitude cheaper than decoding.
-// For side-band records pid and tid are those of the record's subject where it has one.
-absl::StatusOr<SampleId> PeekRecord(const perf_event_header* header, const RecordFormat& format);
+// For side-band records pid and tid are those of the record's subject where it has one. nullopt:
+// where DecodeRecord says kDataLoss for the same fields.
+std::optional<SampleId> PeekRecord(const perf_event_header* header, const RecordFormat& format);
 
 // The id of the event that wrote a record of a stream with several formats: PERF_SAMPLE_IDENTIFIER
 // stands first in samples and last in everything else. nullopt: the record is too short.

@@ -198,7 +198,7 @@ class Measurement {
         resolver_(binaries_.rule_tables()),
         order_([this](const perf_event_header* header, pmu::SampleId* who, uint32_t* event) {
           const auto peeked = pmu::PeekRecord(header, recording_.events[event_].format);
-          if (!peeked.ok()) return false;
+          if (!peeked.has_value()) return false;
           *who = *peeked;
           *event = event_;
           return true;
@@ -348,11 +348,11 @@ class Measurement {
     // What was stamped before the round before last can go: everything.
     order_.BeginRound(newest_ns_ + 1);
     order_.BeginRound(newest_ns_ + 1);
-    RecordBatch batch;
+    RecordBatch batch = worker_->queue().TakeSpare();
     while (const pmu::RingOrder::Next* next = order_.Pop()) {
       batch.Append(next->header, next->event);
       if (batch.bytes() < kBatchBytes) continue;
-      Take(stage, std::exchange(batch, {}));
+      Take(stage, std::exchange(batch, worker_->queue().TakeSpare()));
     }
     if (!batch.empty()) Take(stage, std::move(batch));
     order_.ReleaseAll();
@@ -361,8 +361,12 @@ class Measurement {
   void Take(Stage stage, RecordBatch batch) {
     worker_->queue().Push(std::move(batch));
     std::optional<RecordBatch> popped = worker_->queue().Pop();
-    if (stage == kInterned) return worker_->Work(&*popped);
-    if (stage == kOrdered) return;
+    if (stage == kInterned) worker_->Work(&*popped);
+    if (stage == kDecoded || stage == kResolved) TakeApart(stage, &*popped);
+    worker_->queue().GiveBack(*std::move(popped));
+  }
+
+  void TakeApart(Stage stage, RecordBatch* popped) {
     for (const RecordBatch::Item& item : popped->items()) {
       const absl::StatusOr<pmu::Record> decoded =
           pmu::DecodeRecord(popped->record(item), recording_.events[item.event].format);

@@ -65,10 +65,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (header->size > size) return 0;
 
   PeekIdentifier(header);
-  const absl::StatusOr<SampleId> who = PeekRecord(header, format);
+  const std::optional<SampleId> who = PeekRecord(header, format);
   const absl::StatusOr<Record> record = DecodeRecord(header, format);
   if (!record.ok()) return 0;
-  Check(who.ok());
+  Check(who.has_value());
   std::visit(
       [&](const auto& kind) {
         Check(kind.who.time == who->time && kind.who.id == who->id && kind.who.pid == who->pid &&

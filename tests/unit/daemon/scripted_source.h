@@ -79,7 +79,7 @@ class ScriptedSource : public pmu::RecordSource {
       out->header = pmu::HeaderOf(current_);
       out->event = 0;
       const auto who = pmu::PeekRecord(out->header, events_[0].format);
-      out->who = who.ok() ? *who : pmu::SampleId{};
+      out->who = who.value_or(pmu::SampleId{});
       absl::MutexLock lock(&mutex_);
       ++(out->header->type == PERF_RECORD_SAMPLE ? stats_.samples : stats_.other_records);
       return pmu::ReadResult::kRecord;

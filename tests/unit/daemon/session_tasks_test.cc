@@ -220,14 +220,17 @@ TEST_F(SessionTasksTest, AMachineWithoutATableIsSampledAllTheSame) {
   ASSERT_TRUE(tasks.Begin(std::vector{Running(10, 10)}).ok());
   tasks.Apply(Fork(20, 20, 1));
   tasks.Apply(pmu::CommRecord{.pid = 20, .tid = 20, .comm = "x"});
-  tasks.Apply(pmu::SampleRecord{.who = {.time = 2, .tid = 20}});
+  pmu::SampleRecord unknown_task;
+  unknown_task.who = {.time = 2, .tid = 20};
+  tasks.Apply(unknown_task);
   tasks.End();
 }
 
 TEST_F(SessionTasksTest, WindowsAreKeptUntilTheProgramIsReplaced) {
   SessionTasks tasks(&table_, Scope::kProcess);
   ASSERT_TRUE(tasks.Begin(std::vector{Running(10, 10)}).ok());
-  pmu::SampleRecord sample{.who = {.time = 2 * kSecond, .pid = 10, .tid = 10}};
+  pmu::SampleRecord sample;
+  sample.who = {.time = 2 * kSecond, .pid = 10, .tid = 10};
   tasks.Apply(sample);
   EXPECT_FALSE(HasHistory(10));
   unwind::CallHistory history{.calls = {{0x401000, 0x402000}}, .reaches_start = true};
