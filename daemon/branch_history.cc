@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 
 namespace lbrd::daemon {
 namespace {
@@ -35,9 +34,8 @@ size_t BranchHistory::deep_bytes() { return all_deep_bytes.load(std::memory_orde
 
 void BranchHistory::Load(unwind::CallHistory* history) const {
   const size_t here = std::min<size_t>(count_, kInlineCalls);
-  history->calls.resize(here);
-  unwind::Call* const out = history->calls.data();
-  for (size_t i = 0; i < here; ++i) out[i] = {Address(2 * i), Address(2 * i + 1)};
+  history->calls.clear();
+  for (size_t i = 0; i < here; ++i) history->calls.push_back(calls_[i].Unpacked());
   if (deep_ != nullptr) {
     history->calls.insert(history->calls.end(), deep_->calls.begin(), deep_->calls.end());
   }
@@ -58,31 +56,26 @@ void BranchHistory::Store(const unwind::CallHistory& history) {
   Clear();
   time_ns_ = history.time_ns;
   const std::span<const unwind::Call> calls = history.calls;
-  uint64_t bits = 0;
-  for (const unwind::Call& call : calls) bits |= call.from | call.to;
-  if (bits >= kEndOfUserSpace) return;
   size_t kept = std::min(calls.size(), kMaxCalls);
   if (kept > kInlineCalls && !TakeDeepBytes(BytesOf(kept - kInlineCalls))) kept = kInlineCalls;
+  uint64_t bits = 0;
   if (kept > kInlineCalls) {
     deep_ = std::make_unique<const Deep>(calls.subspan(kInlineCalls, kept - kInlineCalls));
+    for (const unwind::Call& call : deep_->calls) bits |= call.from | call.to;
   }
-  uint8_t* out = bytes_.data();
-  for (const unwind::Call& call : calls.first(std::min(kept, kInlineCalls))) {
-    // Little-endian: the low bytes come first, and the next address takes the place of the rest.
-    std::memcpy(out, &call.from, sizeof(call.from));
-    std::memcpy(out + kAddressBytes, &call.to, sizeof(call.to));
-    out += 2 * kAddressBytes;
+  const size_t here = std::min(kept, kInlineCalls);
+  for (size_t i = 0; i < here; ++i) {
+    calls_[i] = PackedCall(calls[i]);
+    bits |= calls[i].from | calls[i].to;
+  }
+  if (bits >= kEndOfUserSpace) {
+    deep_.reset();
+    return;
   }
   count_ = static_cast<uint16_t>(kept);
   truncated_ = kept < calls.size();
   reaches_start_ = history.reaches_start && !truncated_;
   if (history.top_of_stack.has_value()) top_of_stack_ = static_cast<int8_t>(*history.top_of_stack);
-}
-
-uint64_t BranchHistory::Address(size_t place) const {
-  uint64_t value;
-  std::memcpy(&value, bytes_.data() + place * kAddressBytes, sizeof(value));
-  return value & ((uint64_t{1} << (8 * kAddressBytes)) - 1);
 }
 
 }  // namespace lbrd::daemon

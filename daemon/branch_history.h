@@ -57,10 +57,20 @@ class BranchHistory {
     ~Deep();
     const std::vector<unwind::Call> calls;
   };
-  static constexpr size_t kAddressBytes = 6;
-  // Whole words are read and written at addresses of 6 bytes: so much lies behind the last one.
-  static constexpr size_t kSlack = sizeof(uint64_t) - kAddressBytes;
-  uint64_t Address(size_t place) const;
+  struct PackedCall {
+    explicit PackedCall(const unwind::Call& call)
+        : from_low(static_cast<uint32_t>(call.from)),
+          to_low(static_cast<uint32_t>(call.to)),
+          from_high(static_cast<uint16_t>(call.from >> 32)),
+          to_high(static_cast<uint16_t>(call.to >> 32)) {}
+    PackedCall() {}  // not initialized: what lies beyond count_ is never read
+    unwind::Call Unpacked() const {
+      return {uint64_t{from_high} << 32 | from_low, uint64_t{to_high} << 32 | to_low};
+    }
+    uint32_t from_low, to_low;
+    uint16_t from_high, to_high;
+  };
+  static_assert(sizeof(PackedCall) == 12);
 
   uint64_t time_ns_ = 0;
   std::unique_ptr<const Deep> deep_;  // the calls from kInlineCalls on; nullptr: there are none
@@ -68,8 +78,7 @@ class BranchHistory {
   int8_t top_of_stack_ = -1;  // the hardware has at most 64 entries; -1: not known
   bool truncated_ = false;
   bool reaches_start_ = false;
-  // Addresses from, to, from, to ...; not initialized: what lies beyond count_ is never read.
-  std::array<uint8_t, 2 * kInlineCalls * kAddressBytes + kSlack> bytes_;
+  std::array<PackedCall, kInlineCalls> calls_;
 };
 
 }  // namespace lbrd::daemon

@@ -10,8 +10,8 @@ bool Equal(const std::vector<unwind::ResolvedFrame>& a,
   if (a.size() != b.size()) return false;
   uint64_t differ = 0;
   for (size_t i = 0; i < a.size(); ++i) {
-    differ |= (a[i].ip ^ b[i].ip) | (a[i].look_up ^ b[i].look_up) |
-              static_cast<uint64_t>(a[i].source != b[i].source);
+    differ |= (a[i].ip ^ b[i].ip) | static_cast<uint64_t>(a[i].source != b[i].source) |
+              static_cast<uint64_t>(a[i].return_address != b[i].return_address);
   }
   return differ == 0;
 }

@@ -89,18 +89,19 @@ void StackIntern::Apply(const pmu::KsymbolRecord& record) {
 const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::ResolvedFrame& frame,
                                                                  const unwind::Process& process,
                                                                  uint64_t time_ns, bool monotonic) {
+  const uint64_t look_up = frame.look_up();
   const bool kernel = frame.source == unwind::FrameSource::kKernel;
-  const unwind::Mapping* mapping = kernel ? nullptr : process.space.Find(frame.look_up);
+  const unwind::Mapping* mapping = kernel ? nullptr : process.space.Find(look_up);
   const uint64_t place =
-      mapping != nullptr ? frame.look_up - mapping->start + mapping->file_offset : frame.look_up;
+      mapping != nullptr ? look_up - mapping->start + mapping->file_offset : look_up;
   // What was made at run time, if anything.
   std::optional<unwind::CodeSymbol> made;
   const std::string* made_path = nullptr;
   if (kernel) {
-    made = kernel_code_.Find(frame.look_up, time_ns != 0 ? time_ns : UINT64_MAX);
+    made = kernel_code_.Find(look_up, time_ns != 0 ? time_ns : UINT64_MAX);
   } else if (process.jit != nullptr && (mapping == nullptr || !mapping->binary->has_file())) {
     const uint64_t code_time_ns = monotonic && time_ns != 0 ? time_ns : UINT64_MAX;
-    if (const auto found = process.jit->Find(frame.look_up, time_ns, code_time_ns)) {
+    if (const auto found = process.jit->Find(look_up, time_ns, code_time_ns)) {
       made = found->code;
       made_path = found->path;
     }
@@ -128,7 +129,7 @@ const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::R
     name = unwind::NameUserFrame(mapping, frame);
     if (mapping != nullptr) {
       info->binary = InternBinary(mapping->binary);
-      info->address = mapping->FileAddress(frame.look_up).value_or(0);
+      info->address = mapping->FileAddress(look_up).value_or(0);
     }
   }
   info->symbol = std::move(name.symbol);
@@ -166,7 +167,7 @@ std::shared_ptr<const StackInfo> StackIntern::InternAnew(const unwind::ResolvedS
     candidate_->frames.push_back(InternFrame(frame, process, time_ns, monotonic));
     if (not_with_jit == nullptr || *not_with_jit) continue;
     if (frame.source == unwind::FrameSource::kKernel) continue;
-    const unwind::Mapping* mapping = process.space.Find(frame.look_up);
+    const unwind::Mapping* mapping = process.space.Find(frame.look_up());
     *not_with_jit = mapping == nullptr || !mapping->binary->has_file();
   }
   candidate_->verdict = stack.verdict;
@@ -193,8 +194,8 @@ std::shared_ptr<const Branches> StackIntern::InternBranches(std::span<const pmu:
   const auto place = [&](uint64_t ip) {
     const bool kernel = ip >= kKernelHalf;
     return InternFrame(
-        {ip, ip, kernel ? unwind::FrameSource::kKernel : unwind::FrameSource::kLbr, 0}, process,
-        time_ns, monotonic);
+        {.ip = ip, .source = kernel ? unwind::FrameSource::kKernel : unwind::FrameSource::kLbr},
+        process, time_ns, monotonic);
   };
   auto named = std::make_shared<Branches>();
   const size_t count = std::min(branches.size(), kMaxBranches);
@@ -211,9 +212,13 @@ std::shared_ptr<const Branches> StackIntern::InternBranches(std::span<const pmu:
 
 std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t tid,
                                                             const unwind::Process& process) {
+  KnownThread& thread = threads_[tid];
+  std::shared_ptr<const ThreadInfo>& known = thread.info;
+  const uint64_t names = process.comms.generation();
+  if (known != nullptr && known->pid == pid && names != 0 && thread.names == names) return known;
+  thread.names = names;
   const std::string& comm = process.Comm(tid);
   const std::string& process_comm = process.Comm(pid);
-  std::shared_ptr<const ThreadInfo>& known = threads_[tid];
   if (known == nullptr || known->pid != pid || known->comm != comm ||
       known->process_comm != process_comm) {
     known =

@@ -103,7 +103,11 @@ class StackIntern {
       binaries_;
   // By module, and by the path of a perf map or jitdump.
   absl::flat_hash_map<std::string, std::shared_ptr<const BinaryInfo>> modules_;
-  absl::flat_hash_map<int32_t, std::shared_ptr<const ThreadInfo>> threads_;  // by tid
+  struct KnownThread {
+    std::shared_ptr<const ThreadInfo> info;
+    uint64_t names = 0;  // generation of its process's, in which it was looked up last
+  };
+  absl::flat_hash_map<int32_t, KnownThread> threads_;  // by tid
   // Of frames whose names depend on when it was, only those of the time since the kernel's code
   // changed last, and none that a JIT compiler was asked for.
   RecentStacks recent_;

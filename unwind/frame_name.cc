@@ -7,12 +7,12 @@ namespace lbrd::unwind {
 FrameName NameUserFrame(const Mapping* mapping, const ResolvedFrame& frame) {
   FrameName name{.symbol = {}, .offset = frame.ip};
   if (mapping == nullptr) return name;
-  const std::optional<uint64_t> address = mapping->FileAddress(frame.look_up);
+  const std::optional<uint64_t> address = mapping->FileAddress(frame.look_up());
   if (!address.has_value()) {
     name.offset = frame.ip - mapping->start + mapping->file_offset;
     return name;
   }
-  const uint64_t ip = *address + (frame.ip - frame.look_up);
+  const uint64_t ip = *address + (frame.ip - frame.look_up());
   name.offset = ip;
   if (const std::optional<Symbol> symbol = mapping->binary->FindSymbol(*address)) {
     name.symbol = Demangle(symbol->name);
@@ -25,7 +25,7 @@ FrameName NameKernelFrame(const KernelSymbols* symbols, const ResolvedFrame& fra
                           std::string* module) {
   FrameName name{.symbol = {}, .offset = frame.ip};
   if (symbols == nullptr) return name;
-  if (const std::optional<KernelSymbol> symbol = symbols->Find(frame.look_up)) {
+  if (const std::optional<KernelSymbol> symbol = symbols->Find(frame.look_up())) {
     name.symbol = std::string(symbol->name);
     name.offset = frame.ip - symbol->start;
     *module = std::string(symbol->module);

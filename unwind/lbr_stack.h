@@ -43,7 +43,7 @@ class LbrStack {
 
   // What was resolved last becomes the task's history.
   void Remember(TaskHistory* history) {
-    if (history != nullptr && remember_) history->Store(history_);
+    if (history != nullptr && remember_) history->Store(now_);
   }
   // Another account of the same stack contradicts what was resolved last: nothing is remembered.
   void Refute(TaskHistory* history);
@@ -62,18 +62,18 @@ class LbrStack {
   // Where the only activation of `function` in the history was called; nullopt: there is none, or
   // there are several.
   std::optional<size_t> FindActivation(const AddressSpace& space, uint64_t function);
-  // The calls that alone lead to `function`, from the thread's start on, into history_. False: they
-  // are not all known; history_ is as it was.
+  // The calls that alone lead to `function`, from the thread's start on, into past_. False: they
+  // are not all known; past_ is as it was.
   bool InferCallers(const AddressSpace& space, uint64_t function);
   bool IsSureCaller(const AddressSpace& space, uint64_t function, const Call& call);
-  void Learn(const AddressSpace& space);
 
   LbrValidator validator_;
   CallerTable callers_;
   CheckedWindow window_;
-  CallHistory history_;
+  CallHistory past_;  // the task's, as it was loaded
+  CallHistory now_;   // what the last sample showed
   std::vector<Call> inferred_;
-  bool remember_ = false;   // history_ is what the last sample showed
+  bool remember_ = false;   // now_ is to be the task's history
   bool has_index_ = false;  // an index other than 0 was seen: the hardware has one
   LbrCounts counts_;
 };

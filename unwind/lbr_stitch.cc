@@ -19,9 +19,6 @@ Joint FindJoint(std::span<const Call> history, std::span<const Call> window,
                 std::optional<IndexShift> index) {
   if (window.size() < kLeastOverlap) return {};
   const Call oldest = window.back();
-  // A call that the window holds twice is recursion: the thread may have gone around more often
-  // than the window and the history together show.
-  const bool repeats = std::count(window.begin(), window.end(), oldest) > 1;
   // As deep now as then, and as much deeper as the index has moved on (modulo the depth):
   // window.size() - 1 - place = shift.
   const auto allowed = [&](size_t place) {
@@ -45,6 +42,9 @@ Joint FindJoint(std::span<const Call> history, std::span<const Call> window,
   }
   if (places == 0) return {};
   if (index.has_value() && allowed_places == 0) return {};  // it was there by chance
+  // A call that the window holds twice is recursion: the thread may have gone around more often
+  // than the window and the history together show.
+  const bool repeats = std::count(window.begin(), window.end(), oldest) > 1;
   if (places == 1 && !repeats) return any;
   if (allowed_places == 1) return by_index;
   return {.kind = Joint::Kind::kAmbiguous};

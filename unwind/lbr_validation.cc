@@ -83,8 +83,6 @@ absl::string_view WindowFindingName(WindowFinding finding) {
 
 void CheckedWindow::Clear() {
   calls.clear();
-  sizes.clear();
-  callers.clear();
   findings = {};
   reaches_start = cut = doubtful = false;
 }
@@ -137,15 +135,6 @@ void LbrValidator::Examine(const AddressSpace& space, KnownCall* known) {
 void LbrValidator::LookAnew(const AddressSpace& space, const Call& call, KnownCall* known) {
   *known = {.call = call, .generation = space.generation()};
   Examine(space, known);
-}
-
-void LbrValidator::Prefetch(const AddressSpace& space, std::span<const pmu::Branch> window) const {
-  for (const pmu::Branch& branch : window) {
-    const KnownCall* known =
-        &known_[SlotOf(branch.from, branch.to, space.generation(), kKnownCallsLog2)];
-    __builtin_prefetch(known);
-    __builtin_prefetch(reinterpret_cast<const char*>(known + 1) - 1);
-  }
 }
 
 LbrValidator::Chain LbrValidator::ExamineJump(const AddressSpace& space, const KnownCall& older,
@@ -213,9 +202,6 @@ void LbrValidator::Check(const AddressSpace& space, std::span<const pmu::Branch>
                          std::optional<uint64_t> user_ip, bool in_kernel, CheckedWindow* out) {
   out->Clear();
   out->calls.reserve(window.size());
-  out->sizes.reserve(window.size());
-  out->callers.reserve(window.size());
-  Prefetch(space, window);
   const auto cut = [&](WindowFinding finding) {
     out->findings.Add(finding);
     out->cut = true;
@@ -257,9 +243,7 @@ void LbrValidator::Check(const AddressSpace& space, std::span<const pmu::Branch>
       }
       call = &Look(space, {window[i].from, window[i].to});  // its place may have been taken
     }
-    out->calls.push_back(call->call);
-    out->sizes.push_back(call->size);
-    out->callers.push_back(call->caller);
+    out->calls.push_back({call->call, call->caller, call->size});
     inner = call->call.from;
     if (call->thread_start) {
       out->reaches_start = true;

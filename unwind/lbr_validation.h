@@ -53,17 +53,21 @@ class WindowFindings {
     return (bits_ >> static_cast<unsigned>(finding) & 1) != 0;
   }
   bool any() const { return bits_ != 0; }
+  // Bit n: the finding of number n.
+  uint32_t bits() const { return bits_; }
 
  private:
   uint32_t bits_ = 0;
 };
 
+struct CheckedCall {
+  Call call;
+  uint64_t caller = 0;  // first address of the function that it was made in; 0: not known
+  uint8_t size = 0;     // bytes of its instruction; 0: not read
+};
+
 struct CheckedWindow {
-  std::vector<Call> calls;  // what stands, leaf first
-  // Of each call: bytes of its instruction (0: not read), and the function that it was made in (its
-  // first address; 0: not known).
-  std::vector<uint8_t> sizes;
-  std::vector<uint64_t> callers;
+  std::vector<CheckedCall> calls;  // what stands, leaf first
   WindowFindings findings;
   bool reaches_start = false;  // the oldest call is the thread's start's
   bool cut = false;            // for any other reason than having reached it
@@ -146,8 +150,6 @@ class LbrValidator {
     constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
     return ((a ^ b << 21 ^ b >> 43 ^ generation << 40) * kGolden) >> (64 - log2);
   }
-  // Has the processor fetch what is known of a window's calls: one wait for memory, not one a call.
-  void Prefetch(const AddressSpace& space, std::span<const pmu::Branch> window) const;
   void Examine(const AddressSpace& space, KnownCall* known);
   // Whether code at `inner` can be run on behalf of `older`.
   Chain Chains(const AddressSpace& space, const KnownCall& older, uint64_t inner);

@@ -18,10 +18,10 @@ std::string BuildIdHex(std::span<const std::byte> build_id) {
 
 const std::string& Process::Comm(int32_t tid) const {
   static const std::string* const kUnknown = new std::string;
-  auto found = comms.find(tid);
+  const std::string* name = comms.Find(tid);
   // A thread without a name of its own that we heard of has its creator's, as in the kernel.
-  if (found == comms.end()) found = comms.find(pid);
-  return found == comms.end() ? *kUnknown : found->second;
+  if (name == nullptr) name = comms.Find(pid);
+  return name == nullptr ? *kUnknown : *name;
 }
 
 Process& ProcessTable::Get(int32_t pid) {
@@ -35,7 +35,7 @@ Process& ProcessTable::Get(int32_t pid) {
   entry->age = by_age_.begin();
   Process& process = entry->process;
   process.pid = pid;
-  if (pid == 0) process.comms[0] = "swapper";  // the idle tasks, whose name no record tells
+  if (pid == 0) process.comms.Set(0, "swapper");  // the idle tasks, whose name no record tells
   if (processes_.size() > kMaxProcesses) {
     processes_.erase(by_age_.back());
     by_age_.pop_back();
@@ -74,19 +74,17 @@ void ProcessTable::Apply(const pmu::CommRecord& record) {
   Process& process = Get(record.pid);
   if (record.exec) {
     process.space.Clear();
-    process.comms.clear();
+    process.comms.Clear();
     process.jit.reset();
   }
-  if (process.comms.size() < kMaxThreadsPerProcess) {
-    process.comms[record.tid] = std::string(record.comm);
-  }
+  process.comms.Set(record.tid, record.comm);
 }
 
 void ProcessTable::Apply(const pmu::TaskRecord& record) {
   if (record.exit) {
     const auto found = processes_.find(record.pid);
     if (found == processes_.end()) return;
-    found->second->process.comms.erase(record.tid);
+    found->second->process.comms.Forget(record.tid);
     // The group leader may exit before its threads: only the last thread takes the process along.
     if (found->second->process.comms.empty()) {
       by_age_.erase(found->second->age);
@@ -102,15 +100,13 @@ void ProcessTable::Apply(const pmu::TaskRecord& record) {
     Process& child = Get(record.pid);
     child.space = std::move(space);
     child.jit = std::move(jit);
-    child.comms.clear();
-    child.comms[record.tid] = comm;
+    child.comms.Clear();
+    child.comms.Set(record.tid, comm);
     return;
   }
   Process& process = Get(record.pid);
-  if (process.comms.size() < kMaxThreadsPerProcess) {
-    std::string comm = process.Comm(record.ptid);  // a copy: the table it is in may grow
-    process.comms[record.tid] = std::move(comm);
-  }
+  const std::string comm = process.Comm(record.ptid);  // a copy: the table it is in may grow
+  process.comms.Set(record.tid, comm);
 }
 
 }  // namespace lbrd::unwind

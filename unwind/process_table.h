@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "pmu/record.h"
 #include "unwind/address_space.h"
+#include "unwind/thread_names.h"
 
 namespace lbrd::unwind {
 
@@ -21,15 +22,14 @@ class JitCode;
 struct Process {
   int32_t pid = -1;
   AddressSpace space;
-  absl::flat_hash_map<int32_t, std::string> comms;  // by tid
-  std::shared_ptr<JitCode> jit;                     // null: it was not seen to make code
-  const std::string& Comm(int32_t tid) const;       // empty: unknown
+  ThreadNames comms;
+  std::shared_ptr<JitCode> jit;                // null: it was not seen to make code
+  const std::string& Comm(int32_t tid) const;  // empty: unknown
 };
 
 class ProcessTable {
  public:
   static constexpr size_t kMaxProcesses = 1u << 16;
-  static constexpr size_t kMaxThreadsPerProcess = 1u << 16;
 
   // Whether it keeps what is known of code made at run time: its names are for one user only.
   enum class Jit { kKept, kLeftOut };

@@ -9,11 +9,15 @@
 namespace lbrd::unwind {
 
 struct ResolvedFrame {
-  uint64_t ip = 0;       // as recorded
-  uint64_t look_up = 0;  // the address to name: before a return address, else ip itself
+  uint64_t ip = 0;  // as recorded
   FrameSource source = FrameSource::kKernel;
+  bool return_address = false;  // `ip` stands behind the call that the frame is in
   uint8_t call_size = 0;  // where `ip` is a call instruction: its bytes, if they could be read
+
+  // The address to name.
+  uint64_t look_up() const { return ip - (return_address ? 1 : 0); }
 };
+static_assert(sizeof(ResolvedFrame) == 16);
 
 struct ResolvedStack {
   std::vector<ResolvedFrame> frames;  // leaf first
@@ -25,10 +29,10 @@ struct ResolvedStack {
 
   void Clear();
   void Add(uint64_t ip, FrameSource source, bool return_address) {
-    frames.push_back({ip, return_address && ip != 0 ? ip - 1 : ip, source, 0});
+    frames.push_back({.ip = ip, .source = source, .return_address = return_address && ip != 0});
   }
   void AddCall(uint64_t from, FrameSource source, uint8_t call_size) {
-    frames.push_back({from, from, source, call_size});
+    frames.push_back({.ip = from, .source = source, .call_size = call_size});
   }
 };
 

@@ -72,7 +72,7 @@ bool StackResolver::AddUserChain(std::span<const uint64_t> user, FrameSource sou
   }
   // A walk of frame pointers ends anywhere; only the thread's start, if reached, proves its end.
   const ResolvedFrame& oldest = out->frames.back();
-  if (fast_.IsThreadStart(process.space, oldest.look_up)) {
+  if (fast_.IsThreadStart(process.space, oldest.look_up())) {
     out->verdict = {StackState::kComplete, StackReason::kNone};
   } else if (astray) {
     out->verdict = {StackState::kTruncated, StackReason::kBadAddress};
@@ -146,14 +146,24 @@ void StackResolver::FuseReturns(std::span<const uint64_t> returns, FrameSource s
   const auto calls = std::span(out->frames).subspan(first);
   const size_t held =
       static_cast<size_t>(std::find_if_not(calls.begin(), calls.end(), IsLbr) - calls.begin());
+  // Where the walk leads on from what the LBR holds; of nothing else is it known to be right.
+  size_t overlap = 0;
+  if (held != 0) {
+    const std::optional<bool> has_frame = fast_.HasFrame(process.space, out->frames[first - 1].ip);
+    std::optional<size_t> missed;
+    if (has_frame.has_value()) missed = *has_frame ? 0 : 1;
+    const std::optional<size_t> found = FindOverlap(calls.first(held), returns, missed);
+    if (!found.has_value()) return;
+    overlap = *found;
+  }
   // The walk ends where it leaves code: what it took for frames there is something else.
-  size_t good = 0;
+  size_t good = overlap;
   while (good < returns.size() && returns[good] != 0 &&
          process.space.Find(returns[good] - 1) != nullptr) {
     ++good;
   }
   returns = returns.first(good);
-  if (returns.empty()) return;
+  if (good == overlap) return;
   const bool to_start = fast_.IsThreadStart(process.space, returns.back() - 1);
   if (held == 0) {
     // Nothing to hold the walk against but where it ends.
@@ -162,12 +172,7 @@ void StackResolver::FuseReturns(std::span<const uint64_t> returns, FrameSource s
     out->verdict = {StackState::kComplete, StackReason::kNone};
     return;
   }
-  const std::optional<bool> has_frame = fast_.HasFrame(process.space, out->frames[first - 1].ip);
-  std::optional<size_t> missed;
-  if (has_frame.has_value()) missed = *has_frame ? 0 : 1;
-  const std::optional<size_t> overlap = FindOverlap(calls.first(held), returns, missed);
-  if (!overlap.has_value() || *overlap == returns.size()) return;
-  const std::span<const uint64_t> rest = returns.subspan(*overlap);
+  const std::span<const uint64_t> rest = returns.subspan(overlap);
   if (!to_start && held < calls.size()) {
     const auto stitched = calls.subspan(held);
     size_t equal = 0;

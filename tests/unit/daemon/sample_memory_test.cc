@@ -32,7 +32,7 @@ class SampleMemoryTest : public ::testing::Test {
 unwind::ResolvedStack StackOf(uint64_t first, size_t depth) {
   unwind::ResolvedStack stack;
   for (size_t i = 0; i < depth; ++i) {
-    stack.frames.push_back({first + i, first + i, unwind::FrameSource::kSampledIp, 0});
+    stack.frames.push_back({.ip = first + i, .source = unwind::FrameSource::kSampledIp});
   }
   stack.has_user = true;
   return stack;

@@ -32,7 +32,7 @@ class StackInternTest : public ::testing::Test {
                             FrameSource source = FrameSource::kFramePointer) {
     ResolvedStack stack;
     for (const uint64_t ip : ips) {
-      stack.frames.push_back({.ip = ip, .look_up = ip, .source = source});
+      stack.frames.push_back({.ip = ip, .source = source});
     }
     stack.verdict = {StackState::kComplete, StackReason::kNone};
     stack.has_user = true;
@@ -151,8 +151,7 @@ TEST_F(StackInternTest, AFrameInNoMappingHasNoBinary) {
 
 TEST_F(StackInternTest, SaysWhyKernelFramesHaveNoNames) {
   ResolvedStack stack;
-  stack.frames.push_back(
-      {.ip = 0xffffffff81000000, .look_up = 0xffffffff81000000, .source = FrameSource::kKernel});
+  stack.frames.push_back({.ip = 0xffffffff81000000, .source = FrameSource::kKernel});
   const auto interned = intern_.Intern(stack, process_);
   ASSERT_NE(interned->frames[0]->binary, nullptr);
   EXPECT_EQ(interned->frames[0]->binary->path, "[kernel.kallsyms]");
@@ -191,15 +190,15 @@ TEST_F(StackInternTest, GivesIdsThatAreUniqueAcrossInterners) {
 }
 
 TEST_F(StackInternTest, AThreadIsTheSameUntilItsNameChanges) {
-  process_.comms[10] = "server";
-  process_.comms[11] = "worker";
+  process_.comms.Set(10, "server");
+  process_.comms.Set(11, "worker");
   const auto a = intern_.InternThread(10, 11, process_);
   EXPECT_EQ(a->pid, 10);
   EXPECT_EQ(a->tid, 11);
   EXPECT_EQ(a->comm, "worker");
   EXPECT_EQ(a->process_comm, "server");
   EXPECT_EQ(intern_.InternThread(10, 11, process_), a);
-  process_.comms[11] = "renamed";
+  process_.comms.Set(11, "renamed");
   const auto b = intern_.InternThread(10, 11, process_);
   EXPECT_NE(b->id, a->id);
   EXPECT_EQ(b->comm, "renamed");
@@ -216,8 +215,7 @@ TEST_F(StackInternTest, AReusedThreadIdIsAnotherThread) {
 TEST_F(StackInternTest, NamesKernelCodeAsItWasAtTheTime) {
   constexpr uint64_t kAddress = 0xffffffffc0001000;
   ResolvedStack stack;
-  stack.frames.push_back(
-      {.ip = kAddress + 8, .look_up = kAddress + 8, .source = FrameSource::kKernel});
+  stack.frames.push_back({.ip = kAddress + 8, .source = FrameSource::kKernel});
   const auto symbol_at = [&](uint64_t time_ns) {
     const auto frame = intern_.Intern(stack, process_, time_ns)->frames[0];
     return frame->binary->path + " " + frame->symbol;
@@ -265,7 +263,7 @@ TEST(StackInternJitTest, NamesCodeMadeAtRunTimeInEachProcess) {
   StackIntern intern(nullptr, "");
   ResolvedStack stack;
   for (const uint64_t ip : {0x7f0000000010, 0x7f0000000200}) {
-    stack.frames.push_back({.ip = ip, .look_up = ip, .source = FrameSource::kGuess});
+    stack.frames.push_back({.ip = ip, .source = FrameSource::kGuess});
   }
   const auto first = intern.Intern(stack, processes.Get(10), 1000);
   const auto second = intern.Intern(stack, processes.Get(20), 1000);

@@ -292,7 +292,7 @@ TEST_F(GuessTest, TheResolverShowsGuessesAsSuch) {
   ASSERT_EQ(stack.frames.size(), 2u);
   EXPECT_EQ(stack.frames[0].source, FrameSource::kSampledIp);
   EXPECT_EQ(stack.frames[1].source, FrameSource::kGuess);
-  EXPECT_EQ(stack.frames[1].look_up, kJit + 0x1ff);
+  EXPECT_EQ(stack.frames[1].look_up(), kJit + 0x1ff);
   EXPECT_EQ(stack.verdict, Truncated(StackReason::kNoUnwindInfo));
 }
 

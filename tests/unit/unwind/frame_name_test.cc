@@ -14,8 +14,10 @@ namespace lbrd::unwind {
 
 namespace {
 
-ResolvedFrame Exact(uint64_t ip) { return {ip, ip, FrameSource::kLbr}; }
-ResolvedFrame Return(uint64_t ip) { return {ip, ip - 1, FrameSource::kDwarf}; }
+ResolvedFrame Exact(uint64_t ip) { return {.ip = ip, .source = FrameSource::kLbr}; }
+ResolvedFrame Return(uint64_t ip) {
+  return {.ip = ip, .source = FrameSource::kDwarf, .return_address = true};
+}
 
 class FrameNameTest : public testing::Test {
  protected:

@@ -119,7 +119,7 @@ TEST_F(ProcessTableTest, ForkCopiesTheSpaceAndTheName) {
   EXPECT_EQ(PathAt(10, 0x1000), "/bin/a");
   EXPECT_EQ(PathAt(5, 0x5000), "");
   // And the child's other threads are not copied.
-  EXPECT_FALSE(table_.Get(10).comms.contains(6));
+  EXPECT_EQ(table_.Get(10).comms.Find(6), nullptr);
 }
 
 TEST_F(ProcessTableTest, ExecClearsTheSpaceAndTheNames) {

@@ -28,9 +28,9 @@ constexpr ResolveOptions kLbr{.lbr_call_stack = true, .lbr_depth = 32};
 constexpr ResolveOptions kPlain{};
 
 MATCHER_P3(Is, ip, look_up, source, "") {
-  *result_listener << std::hex << "ip " << arg.ip << " look_up " << arg.look_up << " source "
+  *result_listener << std::hex << "ip " << arg.ip << " look_up " << arg.look_up() << " source "
                    << FrameSourceName(arg.source);
-  return arg.ip == static_cast<uint64_t>(ip) && arg.look_up == static_cast<uint64_t>(look_up) &&
+  return arg.ip == static_cast<uint64_t>(ip) && arg.look_up() == static_cast<uint64_t>(look_up) &&
          arg.source == source;
 }
 auto Exact(uint64_t ip, FrameSource source) { return Is(ip, ip, source); }
@@ -375,8 +375,8 @@ TEST_F(StackResolverTest, MalformedChainsAreRead) {
         EXPECT_LE(stack.frames.size(), chain.size() + 2);
         for (const ResolvedFrame& frame : stack.frames) {
           EXPECT_LT(frame.ip, pmu::kContextMarkers);
-          EXPECT_LE(frame.look_up, frame.ip);
-          EXPECT_LE(frame.ip - frame.look_up, 1u);
+          EXPECT_LE(frame.look_up(), frame.ip);
+          EXPECT_LE(frame.ip - frame.look_up(), 1u);
         }
         // What lacks its cookie is not deferred.
         EXPECT_FALSE(stack.deferred);
