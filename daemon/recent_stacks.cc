@@ -18,7 +18,7 @@ bool Equal(const std::vector<unwind::ResolvedFrame>& a,
 
 }  // namespace
 
-uint64_t RecentStacks::Hash(const unwind::ResolvedStack& stack, uint64_t generation) {
+uint64_t RecentStacks::HashOf(const unwind::ResolvedStack& stack, uint64_t generation) const {
   // A sum of products, none of which waits for another. Its top bits choose the place.
   constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
   uint64_t sum = generation * kGolden;
@@ -27,16 +27,18 @@ uint64_t RecentStacks::Hash(const unwind::ResolvedStack& stack, uint64_t generat
     factor += 0xd1b54a32d192ed02;  // stays odd
     sum += (frame.ip ^ frame.ip >> 32) * factor;
   }
-  return (sum ^ sum >> 29) * kGolden;
+  const uint64_t hash = (sum ^ sum >> 29) * kGolden;
+  __builtin_prefetch(&places_[PairOf(hash)]);
+  return hash;
 }
 
-const std::shared_ptr<const StackInfo>* RecentStacks::Find(const unwind::ResolvedStack& stack,
+const std::shared_ptr<const StackInfo>* RecentStacks::Find(uint64_t hash,
+                                                           const unwind::ResolvedStack& stack,
                                                            uint64_t generation, bool has_jit) {
-  hash_ = Hash(stack, generation);
   ++asked_;
-  Place* const pair = PairOf(hash_);
-  if (pair[0].hash != hash_) {
-    if (pair[1].hash != hash_) return nullptr;
+  Place* const pair = &places_[PairOf(hash)];
+  if (pair[0].hash != hash) {
+    if (pair[1].hash != hash) return nullptr;
     std::swap(pair[0], pair[1]);
   }
   const Place& place = pair[0];
@@ -49,16 +51,16 @@ const std::shared_ptr<const StackInfo>* RecentStacks::Find(const unwind::Resolve
   return &place.info;
 }
 
-void RecentStacks::Put(const unwind::ResolvedStack& stack, uint64_t generation, bool not_with_jit,
-                       std::shared_ptr<const StackInfo> info) {
+void RecentStacks::Put(uint64_t hash, const unwind::ResolvedStack& stack, uint64_t generation,
+                       bool not_with_jit, std::shared_ptr<const StackInfo> info) {
   constexpr size_t kFrame = sizeof(unwind::ResolvedFrame);
-  Place* const pair = PairOf(hash_);
-  if (pair[0].hash != hash_) std::swap(pair[0], pair[1]);
+  Place* const pair = &places_[PairOf(hash)];
+  if (pair[0].hash != hash) std::swap(pair[0], pair[1]);
   Place& place = pair[0];
   address_bytes_ -= place.frames.capacity() * kFrame;
   place.frames = {};
   if (address_bytes_ + stack.frames.size() * kFrame > kMaxAddressBytes) Clear();
-  place = {.hash = hash_,
+  place = {.hash = hash,
            .generation = generation,
            .frames = stack.frames,
            .info = std::move(info),

@@ -28,14 +28,17 @@ class RecentStacks {
 
   RecentStacks() : places_(kPlaces) {}
 
-  // The stack that was put for equal frames, verdict and generation of an address space. nullptr:
-  // none. `has_jit`: its process makes code at run time.
-  const std::shared_ptr<const StackInfo>* Find(const unwind::ResolvedStack& stack,
+  // Of a stack in one generation of an address space. From here on the memory comes in where it may
+  // be found.
+  uint64_t HashOf(const unwind::ResolvedStack& stack, uint64_t generation) const;
+  // The stack that was put for equal frames, verdict and generation. nullptr: none. `has_jit`: its
+  // process makes code at run time.
+  const std::shared_ptr<const StackInfo>* Find(uint64_t hash, const unwind::ResolvedStack& stack,
                                                uint64_t generation, bool has_jit);
-  // `stack` is what was asked for last, and not found. `not_with_jit`: it is another one in a
-  // process that makes code at run time.
-  void Put(const unwind::ResolvedStack& stack, uint64_t generation, bool not_with_jit,
-           std::shared_ptr<const StackInfo> info);
+  // One that was not found. `not_with_jit`: it is another one in a process that makes code at run
+  // time.
+  void Put(uint64_t hash, const unwind::ResolvedStack& stack, uint64_t generation,
+           bool not_with_jit, std::shared_ptr<const StackInfo> info);
   void Clear();
   bool empty() const { return address_bytes_ == 0; }
 
@@ -53,12 +56,10 @@ class RecentStacks {
   static_assert(sizeof(Place) == 64);
 
   // The first of the two places; the first is the one that was used last.
-  Place* PairOf(uint64_t hash) { return &places_[2 * (hash >> (64 - kPairsLog2))]; }
-  static uint64_t Hash(const unwind::ResolvedStack& stack, uint64_t generation);
+  static size_t PairOf(uint64_t hash) { return 2 * (hash >> (64 - kPairsLog2)); }
 
   std::vector<Place> places_;
   size_t address_bytes_ = 0;
-  uint64_t hash_ = 0;  // of what was asked for last
   uint64_t asked_ = 0;
   uint64_t found_ = 0;
 };

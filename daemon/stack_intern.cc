@@ -144,17 +144,34 @@ const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::R
 std::shared_ptr<const StackInfo> StackIntern::Intern(const unwind::ResolvedStack& stack,
                                                      const unwind::Process& process,
                                                      uint64_t time_ns, bool monotonic) {
+  return InternHashed(recent_.HashOf(stack, process.space.generation()), stack, process, time_ns,
+                      monotonic);
+}
+
+StackIntern::OfSample StackIntern::InternSample(const unwind::ResolvedStack& stack,
+                                                const unwind::Process& process, int32_t tid,
+                                                uint64_t time_ns, bool monotonic) {
+  const uint64_t hash = recent_.HashOf(stack, process.space.generation());
+  // While the memory for the stack comes in.
+  std::shared_ptr<const ThreadInfo> thread = InternThread(process.pid, tid, process);
+  return {InternHashed(hash, stack, process, time_ns, monotonic), std::move(thread)};
+}
+
+std::shared_ptr<const StackInfo> StackIntern::InternHashed(uint64_t hash,
+                                                           const unwind::ResolvedStack& stack,
+                                                           const unwind::Process& process,
+                                                           uint64_t time_ns, bool monotonic) {
   ResetIfOverBudget();
   // A sample of before the last change may have other names; time 0 is now.
   const bool early = time_ns != 0 && time_ns < kernel_code_changed_ns_;
   if (early) return InternAnew(stack, process, time_ns, monotonic, nullptr);
   const bool has_jit = process.jit != nullptr;
   const uint64_t generation = process.space.generation();
-  if (const auto* recent = recent_.Find(stack, generation, has_jit)) return *recent;
+  if (const auto* recent = recent_.Find(hash, stack, generation, has_jit)) return *recent;
   bool not_with_jit = false;
   std::shared_ptr<const StackInfo> info =
       InternAnew(stack, process, time_ns, monotonic, &not_with_jit);
-  if (!not_with_jit || !has_jit) recent_.Put(stack, generation, not_with_jit, info);
+  if (!not_with_jit || !has_jit) recent_.Put(hash, stack, generation, not_with_jit, info);
   return info;
 }
 

@@ -43,6 +43,13 @@ class StackIntern {
   std::shared_ptr<const StackInfo> Intern(const unwind::ResolvedStack& stack,
                                           const unwind::Process& process, uint64_t time_ns = 0,
                                           bool monotonic = true);
+  // The same, and the sample's thread.
+  struct OfSample {
+    std::shared_ptr<const StackInfo> stack;
+    std::shared_ptr<const ThreadInfo> thread;
+  };
+  OfSample InternSample(const unwind::ResolvedStack& stack, const unwind::Process& process,
+                        int32_t tid, uint64_t time_ns, bool monotonic);
   // Where branches begin and end; nullptr for none. At most kMaxBranches of them: no hardware holds
   // more, but a recording may say so.
   static constexpr size_t kMaxBranches = 128;
@@ -81,6 +88,10 @@ class StackIntern {
   std::shared_ptr<const BinaryInfo> InternKernelModule(const std::string& module);
   std::shared_ptr<const BinaryInfo> InternJitFile(const std::string& path);
   void ResetIfOverBudget();
+  // `hash`: RecentStacks'.
+  std::shared_ptr<const StackInfo> InternHashed(uint64_t hash, const unwind::ResolvedStack& stack,
+                                                const unwind::Process& process, uint64_t time_ns,
+                                                bool monotonic);
   // What Intern() does for a stack that is not among the recent ones. *not_with_jit: some of it may
   // be code that was made at run time, and nobody was there to tell.
   std::shared_ptr<const StackInfo> InternAnew(const unwind::ResolvedStack& stack,

@@ -202,13 +202,14 @@ void Worker::FinishPending(std::vector<PendingSample> pending, std::span<const u
 
 void Worker::Finish(const PendingSample& pending, const unwind::Process& process) {
   report_.Count(pending.stack.verdict);
+  StackIntern::OfSample interned = intern_.InternSample(
+      pending.stack, process, pending.tid, pending.time_ns, events_[pending.event].monotonic);
   Sample sample{.time_ns = pending.time_ns,
                 .weight = pending.weight,
                 .cpu = pending.cpu,
                 .event = pending.event,
-                .stack = intern_.Intern(pending.stack, process, pending.time_ns,
-                                        events_[pending.event].monotonic),
-                .thread = intern_.InternThread(pending.pid, pending.tid, process),
+                .stack = std::move(interned.stack),
+                .thread = std::move(interned.thread),
                 .branches = pending.branches};
   if (sink_ != nullptr) {
     finished_.push_back(std::move(sample));

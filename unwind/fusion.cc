@@ -20,8 +20,10 @@ bool ReturnsFrom(const ResolvedFrame& call, uint64_t return_address) {
 }
 
 std::optional<size_t> FindOverlap(std::span<const ResolvedFrame> calls,
-                                  std::span<const uint64_t> returns, std::optional<size_t> missed) {
+                                  std::span<const uint64_t> returns,
+                                  absl::FunctionRef<std::optional<size_t>()> missed) {
   std::optional<size_t> found;
+  std::optional<size_t> known_missed;
   bool several = false;
   const size_t most = std::min(calls.size(), returns.size());
   for (size_t overlap = kLeastOverlap; overlap <= most; ++overlap) {
@@ -33,7 +35,8 @@ std::optional<size_t> FindOverlap(std::span<const ResolvedFrame> calls,
       return true;
     };
     if (!fits()) continue;
-    if (skipped == missed) return overlap;
+    if (!found.has_value()) known_missed = missed();
+    if (skipped == known_missed) return overlap;
     several = found.has_value();
     found = overlap;
   }

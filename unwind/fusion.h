@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 
+#include "absl/functional/function_ref.h"
 #include "unwind/resolved_stack.h"
 
 namespace lbrd::unwind {
@@ -21,9 +22,10 @@ bool ReturnsFrom(const ResolvedFrame& call, uint64_t return_address);
 // Where a walk of frame pointers continues `calls` (leaf first): the number of `returns` that are
 // returns from calls of `calls`, the last of them from the oldest one. The walk may have missed
 // the youngest calls, of functions that had no frame yet or never have one, and no others:
-// `missed` says how many, if that is known. nullopt: it does not fit, or at several places, as in
-// recursion.
+// `missed` says how many, if that is known; it is asked where the walk fits anywhere. nullopt: it
+// does not fit, or at several places, as in recursion.
 std::optional<size_t> FindOverlap(std::span<const ResolvedFrame> calls,
-                                  std::span<const uint64_t> returns, std::optional<size_t> missed);
+                                  std::span<const uint64_t> returns,
+                                  absl::FunctionRef<std::optional<size_t>()> missed);
 
 }  // namespace lbrd::unwind

@@ -149,9 +149,12 @@ void StackResolver::FuseReturns(std::span<const uint64_t> returns, FrameSource s
   // Where the walk leads on from what the LBR holds; of nothing else is it known to be right.
   size_t overlap = 0;
   if (held != 0) {
-    const std::optional<bool> has_frame = fast_.HasFrame(process.space, out->frames[first - 1].ip);
-    std::optional<size_t> missed;
-    if (has_frame.has_value()) missed = *has_frame ? 0 : 1;
+    const auto missed = [&]() -> std::optional<size_t> {
+      const std::optional<bool> has_frame =
+          fast_.HasFrame(process.space, out->frames[first - 1].ip);
+      if (!has_frame.has_value()) return std::nullopt;
+      return *has_frame ? 0 : 1;
+    };
     const std::optional<size_t> found = FindOverlap(calls.first(held), returns, missed);
     if (!found.has_value()) return;
     overlap = *found;
