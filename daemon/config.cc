@@ -145,7 +145,7 @@ constexpr Setting kSettings[] = {
      "what needs more is dropped and counted",
      true, SizeValue{&Config::max_sample_memory, uint64_t{32} << 20, uint64_t{1} << 40}},
     {"max-contexts", "N",
-     "threads whose history is kept; 128 bytes each, and 816 once there is one", false,
+     "threads whose history is kept; 128 bytes each, and 808 once there is one", false,
      CountValue{&Config::max_contexts, 1024, uint64_t{1} << 20}},
     {"history", "PATH",
      "the history's file; its folder is made. Empty: keep none, and sample\n"

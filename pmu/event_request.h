@@ -19,6 +19,10 @@ absl::string_view StackSourceName(StackSource source);
 inline constexpr uint32_t kMaxStackCopyBytes = 65528 - 4096;
 inline constexpr uint32_t kDefaultStackCopyBytes = 16384;
 inline constexpr uint32_t kDefaultFrequencyHz = 999;
+// Of cpu-clock and task-clock. The kernel lowers the rate of a hardware event whose samples take
+// too long (perf_cpu_time_max_percent), not that of a clock: at 50 kHz and some 20 us a sample no
+// program gets any time, the one that would stop it among them.
+inline constexpr uint32_t kMaxClockHz = 20'000;
 
 // Call chains of this many entries at most: the sysctl's usual limit, and from 6.15 on also the cap
 // of branch entries, so never below 32.

@@ -178,12 +178,32 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
   }
 }
 
+// Only a clock's: of other events the kernel itself sees to it.
+absl::Status CheckClockRate(const EventCode& code, const EventRequest& request) {
+  constexpr uint64_t kLeastNs = 1'000'000'000 / kMaxClockHz;
+  if (!code.clock()) return absl::OkStatus();
+  constexpr absl::string_view kWhy =
+      "; the kernel does not slow this clock down, and more of it may leave programs no time at "
+      "all";
+  if (request.frequency_hz > kMaxClockHz) {
+    return absl::InvalidArgumentError(absl::StrCat(code.name, ": ", request.frequency_hz,
+                                                   " Hz is too high; at most ", kMaxClockHz, kWhy));
+  }
+  if (request.period != 0 && request.period < kLeastNs) {
+    return absl::InvalidArgumentError(absl::StrCat(code.name, ": a sample each ", request.period,
+                                                   " ns is too many; each ", kLeastNs,
+                                                   " at most", kWhy));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ChosenEvent> ChooseEvent(Kernel& kernel, const EventRequest& request) {
   std::string why_not_cycles;
   absl::StatusOr<EventCode> code = request.event.empty()
                                        ? BestEvent(kernel, request, &why_not_cycles)
                                        : FindEvent(request.event);
   if (!code.ok()) return code.status();
+  if (const absl::Status rate = CheckClockRate(*code, request); !rate.ok()) return rate;
 
   ChosenEvent chosen{
       .code = *std::move(code), .source = request.source, .attr = {}, .refusals = {}};

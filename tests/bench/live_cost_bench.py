@@ -2,7 +2,7 @@
 """What it costs to sample the whole machine with stack copies and names: lbrd against perf and sysprof.
 
     sudo tests/bench/live_cost_bench.py                # 20 s each, at 99 and 999 Hz
-    sudo tests/bench/live_cost_bench.py --seconds 60
+    sudo tests/bench/live_cost_bench.py --seconds 120 --rates 99
     sudo tests/bench/live_cost_bench.py --smoke        # 1 s each: shows that it runs
 
 One load, one run: the demo workload, python3 and g++ compiling. Counted is the CPU time of all processes of
@@ -57,7 +57,8 @@ def lbrd_costs(frequency, seconds):
         time.sleep(1)
         for _ in range(2):
             before = cpu_seconds(daemon.process) + children_cpu()
-            _, session = daemon.record_account("-a", "-F", frequency, "--stack", "dwarf", "-d", f"{seconds}s")
+            _, session = daemon.record_account("-a", "-F", frequency, "--stack", "dwarf", "-d", f"{seconds}s",
+                                               timeout=seconds + 120)
             cpu = cpu_seconds(daemon.process) + children_cpu() - before
             delivered = session.stat("samples_delivered")
             costs.append((cpu, delivered, session.stat("samples_generated") - delivered))
@@ -187,13 +188,15 @@ def memory(processes, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=int, default=20, help="how long each (default: 20)")
+    parser.add_argument("--rates", type=int, nargs="+", default=[99, 999], metavar="HZ",
+                        help="samples a second of each CPU (default: 99 999)")
     parser.add_argument("--smoke", action="store_true", help="1 s each: shows that it runs")
     flags = parser.parse_args()
     require_root()
     require_perf()
     seconds = 1 if flags.smoke else flags.seconds
     with tempfile.TemporaryDirectory(prefix="lbrd-bench-") as folder:
-        compare((99,) if flags.smoke else (99, 999), seconds, pathlib.Path(folder))
+        compare([99] if flags.smoke else flags.rates, seconds, pathlib.Path(folder))
         memory(20 if flags.smoke else PROCESSES, seconds)
 
 

@@ -56,6 +56,10 @@ class Errors(unittest.TestCase):
             self.assert_refused(daemon.lbrctl("record", "-a", "-d", "soon"), 2, "--duration", "10s")
             self.assert_refused(daemon.lbrctl("record", "-a", "-F", "99", "-c", "5"), 2, "-F", "-c")
             self.assert_refused(daemon.lbrctl("record", "-a", "-F", "99999999"), 2, "too high")
+            self.assert_refused(daemon.lbrctl("record", "-a", "-e", "cpu-clock", "-F", "50000"), 2,
+                                "too high", "20000")
+            self.assert_refused(daemon.lbrctl("record", "-a", "-e", "cpu-clock", "-c", "1000"), 2,
+                                "too many", "50000")
             self.assert_refused(daemon.lbrctl("record", "-a", "-o", "x.bmp"), 2, ".svg", "--format")
             self.assert_refused(daemon.lbrctl("record", "-a", "-d", "1s", "-o", "/nonexistent/x.svg"),
                                 1, "/nonexistent/x.svg")

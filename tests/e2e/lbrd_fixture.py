@@ -128,10 +128,10 @@ class Daemon:
             samples = [json.loads(line) for line in file]
         return samples, Session(json.loads(account.read_text()))
 
-    def record_account(self, *args):
+    def record_account(self, *args, timeout=120):
         """Records as a user does, for the table; gives (it, session)."""
         account = self.folder / "session.json"
-        done = self.lbrctl("-q", "record", "--table", "-o", account, *args)
+        done = self.lbrctl("-q", "record", "--table", "-o", account, *args, timeout=timeout)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
         return done.stdout, Session(json.loads(account.read_text()))

@@ -170,6 +170,32 @@ TEST(ChooseEvent, FallsBackToTheClockWithoutHardwareAndSaysSo) {
   EXPECT_THAT(chosen->refusals[0].why, HasSubstr("no hardware PMU here"));
 }
 
+TEST(ChooseEvent, AClockLeavesProgramsTime) {
+  FakeKernel kernel;
+  EventRequest request = Request("cpu-clock");
+  request.frequency_hz = kMaxClockHz;
+  EXPECT_TRUE(ChooseEvent(kernel, request).ok());
+  request.frequency_hz = kMaxClockHz + 1;
+  const absl::Status refused = ChooseEvent(kernel, request).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(refused.message(), AllOf(HasSubstr("cpu-clock: 20001 Hz"), HasSubstr("20000")));
+  request.frequency_hz = 0;
+  request.period = 50'000;
+  EXPECT_TRUE(ChooseEvent(kernel, request).ok());
+  request.period = 49'999;
+  EXPECT_THAT(ChooseEvent(kernel, request).status().message(), HasSubstr("each 49999 ns"));
+  // A hardware event's rate is the kernel's to lower.
+  request = Request("cycles");
+  request.frequency_hz = kMaxClockHz + 1;
+  EXPECT_TRUE(ChooseEvent(kernel, request).ok());
+  // One that nobody asked for is a clock all the same.
+  request.event.clear();
+  kernel.refuse = [](const perf_event_attr& attr, int32_t, int32_t) {
+    return attr.type == PERF_TYPE_HARDWARE ? ENOENT : 0;
+  };
+  EXPECT_FALSE(ChooseEvent(kernel, request).ok());
+}
+
 TEST(ChooseEvent, LooksForCyclesAsTheRequestMayHaveThem) {
   // perf_event_paranoid = 2: own tasks' user mode only.
   FakeKernel kernel;
