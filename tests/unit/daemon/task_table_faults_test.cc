@@ -137,8 +137,7 @@ TEST_F(TaskTableFaultTest, ATaskWithoutAContextHasAnUnknownHistory) {
     TaskAttachment session;
     ASSERT_EQ(table_.Attach(Add(3), &session), absl::OkStatus());
     RcuReadLock rcu;
-    table_.Find(rcu, 3, UINT64_MAX)
-        ->StoreHistory({.calls = {{.from = 1, .to = 2}}, .time_ns = 5});
+    table_.Find(rcu, 3, UINT64_MAX)->StoreHistory({.calls = {{.from = 1, .to = 2}}, .time_ns = 5});
     EXPECT_FALSE(HasContext(4));
   }
   EXPECT_FALSE(HasContext(3));
