@@ -13,7 +13,8 @@
 //
 // Results are kept by call, in a direct-mapped table with the address space's generation: a window
 // costs a look-up an entry.
-// Memory: 8,192 calls of a cache line each and 1,024 jumps of 32 bytes: 544 KiB. Thread rules: one owner.
+// Memory: 8,192 calls of a cache line each and 1,024 jumps of 32 bytes: 544 KiB. Thread rules: one
+// owner.
 #pragma once
 
 #include <cstddef>
