@@ -191,8 +191,8 @@ absl::Status CheckClockRate(const EventCode& code, const EventRequest& request) 
   }
   if (request.period != 0 && request.period < kLeastNs) {
     return absl::InvalidArgumentError(absl::StrCat(code.name, ": a sample each ", request.period,
-                                                   " ns is too many; each ", kLeastNs,
-                                                   " at most", kWhy));
+                                                   " ns is too many; each ", kLeastNs, " at most",
+                                                   kWhy));
   }
   return absl::OkStatus();
 }
