@@ -5,7 +5,7 @@
 // unless a program asks for more (5-level paging). A stack with an address beyond is not kept: the
 // history is then empty, which means unknown.
 //
-// Bounds: kInlineCalls calls, 800 bytes in all, stand here. Those of a deeper stack stand in a
+// Bounds: kInlineCalls calls, 792 bytes in all, stand here. Those of a deeper stack stand in a
 // block of their own, kDeepBlockBytes and 16 a call; all such blocks together take at most
 // kMaxDeepBytes. Beyond that, and beyond kMaxCalls, the calls nearest the leaf are kept, and
 // truncated() says so.
@@ -80,5 +80,6 @@ class BranchHistory {
   bool reaches_start_ = false;
   std::array<PackedCall, kInlineCalls> calls_;
 };
+static_assert(sizeof(BranchHistory) == 792);
 
 }  // namespace lbrd::daemon

@@ -1,19 +1,11 @@
 #include "unwind/address_space.h"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
+#include "unwind/generation.h"
+
 namespace lbrd::unwind {
-namespace {
-
-// Counted over all spaces: two processes that had one ID in turn may have had as many changes each.
-uint64_t NextGeneration() {
-  static std::atomic<uint64_t> last{1};
-  return last.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
-}  // namespace
 
 bool AddressSpace::Map(Mapping mapping) {
   if (mapping.end <= mapping.start) return false;

@@ -150,6 +150,7 @@ void StackResolver::FuseReturns(std::span<const uint64_t> returns, FrameSource s
   size_t overlap = 0;
   if (held != 0) {
     const auto missed = [&]() -> std::optional<size_t> {
+      if (first == 0) return std::nullopt;  // a recording without IPs does not say where it was
       const std::optional<bool> has_frame =
           fast_.HasFrame(process.space, out->frames[first - 1].ip);
       if (!has_frame.has_value()) return std::nullopt;

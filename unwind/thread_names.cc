@@ -1,16 +1,8 @@
 #include "unwind/thread_names.h"
 
-#include <atomic>
+#include "unwind/generation.h"
 
 namespace lbrd::unwind {
-namespace {
-
-uint64_t NextGeneration() {
-  static std::atomic<uint64_t> last{0};
-  return last.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
-}  // namespace
 
 void ThreadNames::Set(int32_t tid, absl::string_view name) {
   if (names_.size() >= kMaxThreads) return;

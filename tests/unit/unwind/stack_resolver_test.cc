@@ -324,6 +324,20 @@ TEST_F(StackResolverTest, ADeferredPartThatNeverComesLeavesTheSampledIp) {
                                         Return(0x200, FrameSource::kKernelDeferred)));
 }
 
+TEST_F(StackResolverTest, ADeferredPartMayJoinAnLbrWindowOfAnUnknownPlace) {
+  pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_USER);
+  sample.has_ip = false;
+  SetBranches({0x201, 0x301}, &sample);
+  SetChain({pmu::kContextUserDeferred, 0xc00c1e}, &sample);
+  const ResolvedStack& stack = Resolve(sample, kLbr);
+  ASSERT_TRUE(stack.deferred);
+  const std::vector<uint64_t> answer = {0x100, 0x206, 0x306, 0x406};
+  resolver_.CompleteDeferred(answer, process_, &stack_);
+  EXPECT_FALSE(stack.deferred);
+  EXPECT_THAT(stack.frames,
+              ElementsAre(Exact(0x201, FrameSource::kLbr), Exact(0x301, FrameSource::kLbr)));
+}
+
 TEST_F(StackResolverTest, NothingFollowsACookieWhichMayLookLikeAMarker) {
   pmu::SampleRecord sample = Sample(PERF_RECORD_MISC_KERNEL);
   SetChain({kKernelMarker, 0xf000, pmu::kContextUserDeferred, kUserMarker, 0x300}, &sample);
