@@ -153,7 +153,7 @@ StackIntern::OfSample StackIntern::InternSample(const unwind::ResolvedStack& sta
                                                 uint64_t time_ns, bool monotonic) {
   const uint64_t hash = recent_.HashOf(stack, process.space.generation());
   // While the memory for the stack comes in.
-  std::shared_ptr<const ThreadInfo> thread = InternThread(process.pid, tid, process);
+  std::shared_ptr<const ThreadInfo> thread = InternThread(tid, process);
   return {InternHashed(hash, stack, process, time_ns, monotonic), std::move(thread)};
 }
 
@@ -227,8 +227,9 @@ std::shared_ptr<const Branches> StackIntern::InternBranches(std::span<const pmu:
   return named;
 }
 
-std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t pid, int32_t tid,
+std::shared_ptr<const ThreadInfo> StackIntern::InternThread(int32_t tid,
                                                             const unwind::Process& process) {
+  const int32_t pid = process.pid;
   KnownThread& thread = threads_[tid];
   std::shared_ptr<const ThreadInfo>& known = thread.info;
   const uint64_t names = process.comms.generation();

@@ -58,8 +58,7 @@ class StackIntern {
                                                  bool monotonic);
   // The kernel has made or freed code: a BPF program, a trampoline.
   void Apply(const pmu::KsymbolRecord& record);
-  std::shared_ptr<const ThreadInfo> InternThread(int32_t pid, int32_t tid,
-                                                 const unwind::Process& process);
+  std::shared_ptr<const ThreadInfo> InternThread(int32_t tid, const unwind::Process& process);
 
   size_t bytes() const { return bytes_; }  // an estimate of what the tables hold
   uint64_t resets() const { return resets_; }

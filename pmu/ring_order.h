@@ -70,11 +70,12 @@ class RingOrder {
     bool retired = false;
   };
   struct Entry {
-    uint64_t time;
+    uint64_t time;  // of the next record; here too, so that the heap is all that is looked at
     Source* source;
   };
   // Reads the ring's next record; false: none is in sight.
   bool ReadNext(Source* source);
+  // Puts the ring's next record, if it has one in sight, on the heap.
   void PushNext(Source* source);
   // The record that the caller held is done with.
   void PassHanded();

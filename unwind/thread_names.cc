@@ -5,7 +5,7 @@
 namespace lbrd::unwind {
 
 void ThreadNames::Set(int32_t tid, absl::string_view name) {
-  if (names_.size() >= kMaxThreads) return;
+  if (names_.size() >= kMaxThreads && !names_.contains(tid)) return;
   names_[tid] = std::string(name);
   generation_ = NextGeneration();
 }

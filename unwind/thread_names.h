@@ -1,6 +1,6 @@
 // What the threads of one process are called, by tid.
 //
-// Bounds: kMaxThreads names; of more threads none is kept. Thread rules: one owner.
+// Bounds: kMaxThreads names; those of more threads are not kept. Thread rules: one owner.
 #pragma once
 
 #include <cstddef>

@@ -41,7 +41,7 @@ class StackInternTest : public ::testing::Test {
 
   NoFiles files_;
   unwind::BinaryCache binaries_{&files_};
-  unwind::Process process_;
+  unwind::Process process_{.pid = 10, .space = {}, .comms = {}};
   StackIntern intern_{nullptr, "kptr_restrict hides them"};
 };
 
@@ -192,24 +192,24 @@ TEST_F(StackInternTest, GivesIdsThatAreUniqueAcrossInterners) {
 TEST_F(StackInternTest, AThreadIsTheSameUntilItsNameChanges) {
   process_.comms.Set(10, "server");
   process_.comms.Set(11, "worker");
-  const auto a = intern_.InternThread(10, 11, process_);
+  const auto a = intern_.InternThread(11, process_);
   EXPECT_EQ(a->pid, 10);
   EXPECT_EQ(a->tid, 11);
   EXPECT_EQ(a->comm, "worker");
   EXPECT_EQ(a->process_comm, "server");
-  EXPECT_EQ(intern_.InternThread(10, 11, process_), a);
+  EXPECT_EQ(intern_.InternThread(11, process_), a);
   process_.comms.Set(11, "renamed");
-  const auto b = intern_.InternThread(10, 11, process_);
+  const auto b = intern_.InternThread(11, process_);
   EXPECT_NE(b->id, a->id);
   EXPECT_EQ(b->comm, "renamed");
   EXPECT_EQ(a->comm, "worker");  // samples of before keep the old name
 }
 
 TEST_F(StackInternTest, AReusedThreadIdIsAnotherThread) {
-  const auto a = intern_.InternThread(10, 11, process_);
+  const auto a = intern_.InternThread(11, process_);
   unwind::Process other;
   other.pid = 11;
-  EXPECT_NE(intern_.InternThread(11, 11, other)->id, a->id);
+  EXPECT_NE(intern_.InternThread(11, other)->id, a->id);
 }
 
 TEST_F(StackInternTest, NamesKernelCodeAsItWasAtTheTime) {

@@ -50,6 +50,9 @@ TEST(ThreadNames, IsBounded) {
   }
   EXPECT_NE(names.Find(ThreadNames::kMaxThreads - 1), nullptr);
   EXPECT_EQ(names.Find(ThreadNames::kMaxThreads), nullptr);
+  // Those that are known can still be renamed.
+  names.Set(7, "renamed");
+  EXPECT_EQ(*names.Find(7), "renamed");
 }
 
 }  // namespace
