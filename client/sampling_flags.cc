@@ -115,7 +115,8 @@ void SamplingFlags::AddTo(CLI::App& command) {
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->type_name("EVENT");
-  command.add_option("-F,--frequency", frequency, "samples per second (default: 999)");
+  command.add_option("-F,--frequency", frequency,
+                     "samples per second (default: 999); of cpu-clock at\nmost 20000");
   command.add_option("-c,--count", count, "or: one sample every COUNT events");
   command.add_option("--stack", stack,
                      "user stacks from: lbr, kernel-deferred, dwarf, fp\n"
