@@ -20,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "daemon/log.h"
 #include "daemon/unix_listener.h"
+#include "lbrd/v1/history.grpc.pb.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -93,7 +94,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::str
                                                       Authenticator* authenticator,
                                                       std::optional<TlsEndpoint> remote) {
   KeepGrpc();
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
@@ -101,8 +101,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::str
   grpc::ResourceQuota quota("lbrd");
   quota.SetMaxThreads(kMaxThreads);
   builder.SetResourceQuota(quota);
+  std::vector<std::string> names = {v1::Profiler::service_full_name()};
   builder.RegisterService(service);
-  if (history != nullptr) builder.RegisterService(history);
+  if (history != nullptr) {
+    builder.RegisterService(history);
+    names.emplace_back(v1::History::service_full_name());
+  }
+  auto health = std::make_unique<HealthService>(std::move(names));
+  builder.RegisterService(health.get());
   std::unique_ptr<TlsAcceptor> tls_acceptor;
   if (remote.has_value()) {
     builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakePatienceMs);
@@ -117,8 +123,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::str
     if (!path.empty()) unlink(path.c_str());
     return absl::InternalError("cannot start the gRPC server");
   }
-  std::unique_ptr<Server> served(
-      new Server(std::move(path), std::move(server), std::move(tls_acceptor), authenticator));
+  std::unique_ptr<Server> served(new Server(std::move(path), std::move(health), std::move(server),
+                                            std::move(tls_acceptor), authenticator));
   Server* const self = served.get();
   self->accept_loop_.emplace("lbrd-accept", listening_fd,
                              [self](int client) { self->TakeUp(client); });
@@ -129,14 +135,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Serve(int listening_fd, std::str
   return served;
 }
 
-Server::Server(std::string path, std::unique_ptr<grpc::Server> server,
-               std::unique_ptr<TlsAcceptor> tls_acceptor, Authenticator* authenticator)
+Server::Server(std::string path, std::unique_ptr<HealthService> health,
+               std::unique_ptr<grpc::Server> server, std::unique_ptr<TlsAcceptor> tls_acceptor,
+               Authenticator* authenticator)
     : path_(std::move(path)),
+      health_(std::move(health)),
       server_(std::move(server)),
       tls_acceptor_(std::move(tls_acceptor)),
       authenticator_(*authenticator) {}
 
-Server::~Server() { StopAccepting(); }
+Server::~Server() {
+  StopAccepting();
+  health_->Close();
+}
 
 void Server::TakeUp(int client) {
   fcntl(client, F_SETFL, fcntl(client, F_GETFL) | O_NONBLOCK);
@@ -175,6 +186,7 @@ void Server::StopAccepting() {
 
 void Server::Shutdown(absl::Time deadline) {
   StopAccepting();
+  health_->Close();
   server_->Shutdown(absl::ToChronoTime(deadline));
 }
 

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "daemon/accept_loop.h"
 #include "daemon/authenticator.h"
+#include "daemon/health_service.h"
 #include "daemon/tls_endpoint.h"
 #include "lbrd/v1/profiler.grpc.pb.h"
 
@@ -47,13 +48,15 @@ class Server {
  private:
   using TlsAcceptor = grpc::experimental::ExternalConnectionAcceptor;
 
-  Server(std::string path, std::unique_ptr<grpc::Server> server,
-         std::unique_ptr<TlsAcceptor> tls_acceptor, Authenticator* authenticator);
+  Server(std::string path, std::unique_ptr<HealthService> health,
+         std::unique_ptr<grpc::Server> server, std::unique_ptr<TlsAcceptor> tls_acceptor,
+         Authenticator* authenticator);
   void TakeUp(int client);
   void TakeUpRemote(int client);
   void StopAccepting();
 
-  const std::string path_;  // empty: not ours to remove
+  const std::string path_;                       // empty: not ours to remove
+  const std::unique_ptr<HealthService> health_;  // server_ uses it
   const std::unique_ptr<grpc::Server> server_;
   const std::unique_ptr<TlsAcceptor> tls_acceptor_;  // nullptr: other machines are not served
   Authenticator& authenticator_;

@@ -90,6 +90,76 @@ TEST_F(ServerTest, AnswersHealthChecks) {
   server->Shutdown(absl::Now() + absl::Seconds(5));
 }
 
+TEST_F(ServerTest, HealthIsOfServicesThatThereAre) {
+  using grpc::health::v1::HealthCheckResponse;
+  const std::unique_ptr<Server> server = Listen();
+  const auto stub = grpc::health::v1::Health::NewStub(
+      grpc::CreateChannel(absl::StrCat("unix:", socket_), grpc::InsecureChannelCredentials()));
+  const auto check = [&](const std::string& service) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    HealthCheckResponse response;
+    const grpc::Status status = stub->Check(&context, request, &response);
+    return std::pair(status.error_code(), response.status());
+  };
+  EXPECT_EQ(check("lbrd.v1.Profiler"), std::pair(grpc::OK, HealthCheckResponse::SERVING));
+  EXPECT_EQ(check("lbrd.v1.History").first, grpc::NOT_FOUND) << "this server has none";
+
+  const auto watch = [&](const std::string& service, grpc::ClientContext* context) {
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    return stub->Watch(context, request);
+  };
+  grpc::ClientContext context, other_context, gone_context;
+  HealthCheckResponse response;
+  const auto known = watch("", &context);
+  const auto unknown = watch("no.Such", &other_context);
+  const auto gone = watch("", &gone_context);
+  EXPECT_TRUE(gone->Read(&response));
+  gone_context.TryCancel();
+  ASSERT_TRUE(known->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  ASSERT_TRUE(unknown->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVICE_UNKNOWN);
+  server->Shutdown(absl::Now() + absl::Seconds(5));
+  ASSERT_TRUE(known->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
+  EXPECT_FALSE(known->Read(&response));
+  EXPECT_FALSE(unknown->Read(&response));
+}
+
+TEST_F(ServerTest, HealthIsWatchedByAsManyAsThereAreThreadsFor) {
+  const std::unique_ptr<Server> server = Listen();
+  std::vector<std::unique_ptr<grpc::health::v1::Health::Stub>> stubs;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<grpc::health::v1::HealthCheckResponse>>> watches;
+  grpc::health::v1::HealthCheckResponse response;
+  for (int i = 0; i <= HealthService::kMaxWatches; ++i) {
+    if (i % 8 == 0) {  // a connection has so many RPCs at a time, and not many more
+      grpc::ChannelArguments own;
+      own.SetInt("connection", i);
+      stubs.push_back(grpc::health::v1::Health::NewStub(grpc::CreateCustomChannel(
+          absl::StrCat("unix:", socket_), grpc::InsecureChannelCredentials(), own)));
+    }
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    watches.push_back(stubs.back()->Watch(contexts.back().get(), {}));
+    EXPECT_EQ(watches.back()->Read(&response), i < HealthService::kMaxWatches) << i;
+  }
+  EXPECT_EQ(watches.back()->Finish().error_code(), grpc::RESOURCE_EXHAUSTED);
+  for (auto& context : contexts) context->TryCancel();
+  // Their places are free again within a tick.
+  bool again = false;
+  for (int i = 0; i < 100 && !again; ++i) {
+    grpc::ClientContext context;
+    again = stubs[0]->Watch(&context, {})->Read(&response);
+    if (!again) absl::SleepFor(absl::Milliseconds(100));
+    context.TryCancel();
+  }
+  EXPECT_TRUE(again);
+  server->Shutdown(absl::Now() + absl::Seconds(5));
+}
+
 TEST_F(ServerTest, ReflectsItsService) {
   const std::unique_ptr<Server> server = Listen();
   // ServerReflectionRequest{list_services: "*"}.
