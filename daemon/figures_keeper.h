@@ -9,13 +9,14 @@
 #include <thread>
 
 #include "absl/time/time.h"
+#include "daemon/sample_share.h"
 #include "daemon/session_table.h"
 
 namespace lbrd::daemon {
 
 class FiguresKeeper {
  public:
-  static constexpr absl::Duration kPeriod = absl::Milliseconds(250);
+  static constexpr absl::Duration kPeriod = kLongRound;  // nothing new is counted in between
 
   // Borrows it.
   explicit FiguresKeeper(SessionTable* sessions);

@@ -6,8 +6,8 @@
 namespace lbrd::daemon {
 namespace {
 
-// Samples come at most this late: rings are read every 250 ms, and deferred stacks waited for 2 s.
-constexpr uint64_t kLatenessNs = 2'500'000'000;
+// Samples come at most this late: rings are read every 500 ms, and deferred stacks waited for 2 s.
+constexpr uint64_t kLatenessNs = 2'750'000'000;
 // A sample that is older goes into the oldest bucket that takes samples.
 constexpr uint64_t kOpenBuckets = 6;
 constexpr size_t kMaxNewProcesses = 1 << 14;

@@ -36,7 +36,7 @@ enum class Haste : uint8_t {
 
 // A quiet ring never reaches its watermark: this is how late its samples are read at most.
 inline constexpr absl::Duration kShortRound = absl::Milliseconds(100);
-inline constexpr absl::Duration kLongRound = absl::Milliseconds(250);
+inline constexpr absl::Duration kLongRound = absl::Milliseconds(500);
 // Shorter than a long round: of a quiet flow nothing is held, so that nothing else need wake.
 inline constexpr absl::Duration kLongestHold = absl::Milliseconds(200);
 

@@ -28,7 +28,6 @@ bool SameFile(const unwind::FileIdentity& file,
 absl::StatusOr<std::shared_ptr<const unwind::ByteSource>> TargetFiles::OpenBelow(
     int32_t pid, const std::string& path, uint64_t* inode) {
   const absl::StatusOr<int> fd = opener_.OpenBinary(pid, path);
-  if (absl::IsUnavailable(fd.status())) return absl::NotFoundError(fd.status().message());
   if (!fd.ok()) return fd.status();
   struct stat status;
   *inode = fstat(*fd, &status) == 0 ? status.st_ino : 0;

@@ -177,12 +177,19 @@ bool Binary::ReadMemory(uint64_t address, std::span<std::byte> out) const {
   return offset.has_value() && elf()->bytes()->ReadAt(*offset, out).ok();
 }
 
-std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity& identity) {
+std::shared_ptr<const Binary> BinaryCache::Load(int32_t pid, const FileIdentity& identity,
+                                                std::span<const int32_t> elders, bool* gone) {
   if (NoFile(identity.path)) {
     return std::make_shared<Binary>(identity,
                                     "made at run time, and no perf map or jitdump names it");
   }
   absl::StatusOr<std::shared_ptr<const ByteSource>> bytes = files_->Open(pid, identity);
+  *gone = absl::IsUnavailable(bytes.status());
+  for (size_t i = 0; i < elders.size() && elders[i] >= 0 && absl::IsUnavailable(bytes.status());
+       ++i) {
+    bytes = files_->Open(elders[i], identity);
+    if (bytes.ok()) pid = elders[i];
+  }
   if (!bytes.ok()) {
     // Not yet: most of what is mapped is in no stack.
     return std::make_shared<Binary>(identity, std::string(bytes.status().message()), files_);
@@ -205,23 +212,33 @@ std::shared_ptr<JitCode> BinaryCache::NewJitCode(int32_t pid, std::shared_ptr<Ji
   return std::make_shared<JitCode>(files_, &jit_budget_, pid, std::move(inherited));
 }
 
-std::shared_ptr<const Binary> BinaryCache::Get(int32_t pid, const FileIdentity& identity) {
+std::shared_ptr<const Binary> BinaryCache::Get(int32_t pid, const FileIdentity& identity,
+                                               std::span<const int32_t> elders) {
   {
     absl::MutexLock lock(&mutex_);
     const auto found = entries_.find(identity);
     if (found != entries_.end()) {
       by_age_.splice(by_age_.begin(), by_age_, found->second.age);
-      return found->second.binary;
+      if (found->second.tries_left == 0) return found->second.binary;
+      --found->second.tries_left;
     }
   }
   // Not under the lock: it reads files. Two may load the same one; the first to be back wins.
-  std::shared_ptr<const Binary> loaded = Load(pid, identity);
+  bool gone = false;
+  std::shared_ptr<const Binary> loaded = Load(pid, identity, elders, &gone);
   absl::MutexLock lock(&mutex_);
   const auto found = entries_.find(identity);
-  if (found != entries_.end()) return found->second.binary;
+  if (found != entries_.end()) {
+    Entry& entry = found->second;
+    if (loaded->opened() && !entry.binary->opened()) {
+      entry.binary = Unify(std::move(loaded));
+      entry.tries_left = 0;
+    }
+    return entry.binary;
+  }
   loaded = Unify(std::move(loaded));
   by_age_.push_front(identity);
-  entries_.emplace(identity, Entry{loaded, by_age_.begin()});
+  entries_.emplace(identity, Entry{loaded, by_age_.begin(), gone && !loaded->opened() ? kTries : 0});
   while (entries_.size() > capacity_) {
     entries_.erase(by_age_.back());
     by_age_.pop_back();

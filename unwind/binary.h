@@ -120,15 +120,24 @@ class BinaryCache {
   // What is known of the code that a process makes at run time.
   std::shared_ptr<JitCode> NewJitCode(int32_t pid, std::shared_ptr<JitCode> inherited);
 
-  // Never null: what cannot be read is a Binary with a problem().
-  std::shared_ptr<const Binary> Get(int32_t pid, const FileIdentity& identity);
+  // Never null: what cannot be read is a Binary with a problem(). `elders`: processes that may see
+  // the file too, should `pid` be gone; -1: none.
+  std::shared_ptr<const Binary> Get(int32_t pid, const FileIdentity& identity,
+                                    std::span<const int32_t> elders = {});
+
+  // A file that went with the process that had it mapped is looked for again when others map it,
+  // so many times.
+  static constexpr int kTries = 16;
 
  private:
   struct Entry {
     std::shared_ptr<const Binary> binary;
     std::list<FileIdentity>::iterator age;
+    int tries_left = 0;
   };
-  std::shared_ptr<const Binary> Load(int32_t pid, const FileIdentity& identity);
+  // *gone: nobody who was asked for the file lives.
+  std::shared_ptr<const Binary> Load(int32_t pid, const FileIdentity& identity,
+                                     std::span<const int32_t> elders, bool* gone);
   // A binary that is known already under another identity, by its content.
   std::shared_ptr<const Binary> Unify(std::shared_ptr<const Binary> loaded)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

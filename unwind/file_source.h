@@ -50,7 +50,8 @@ class FileSource {
   FileSource& operator=(const FileSource&) = delete;
   virtual ~FileSource() = default;
   // The mapped file itself. `pid` is a process that has it mapped, if it still lives.
-  // kNotFound: it cannot be had; kFailedPrecondition: a file is there but it is not the same one.
+  // kNotFound: it cannot be had; kFailedPrecondition: a file is there but it is not the same one;
+  // kUnavailable: that process is gone, and others that see what it saw may still have it.
   virtual absl::StatusOr<std::shared_ptr<const ByteSource>> Open(int32_t pid,
                                                                  const FileIdentity& file) = 0;
   // The separate debug file of a binary, by its build ID. kNotFound: there is none.

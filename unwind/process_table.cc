@@ -55,7 +55,7 @@ void ProcessTable::Apply(const pmu::MmapRecord& record) {
                               .minor = record.file.minor,
                               .inode = record.file.inode};
   Process& process = Get(record.pid);
-  const std::shared_ptr<const Binary> binary = binaries_->Get(record.pid, identity);
+  const std::shared_ptr<const Binary> binary = binaries_->Get(record.pid, identity, process.elders);
   const bool dump = IsJitDump(identity.path);
   if (jit_ == Jit::kKept && (dump || !binary->has_file())) {
     // A forked process has its parent's until it makes code of its own.
@@ -94,10 +94,13 @@ void ProcessTable::Apply(const pmu::TaskRecord& record) {
   }
   if (record.pid != record.ppid) {
     // A copy of the parent, from before either goes on; whatever had this pid is gone.
-    AddressSpace space = Get(record.ppid).space;
-    std::shared_ptr<JitCode> jit = Get(record.ppid).jit;
-    const std::string comm = Get(record.ppid).Comm(record.ptid);
+    const Process& parent = Get(record.ppid);
+    AddressSpace space = parent.space;
+    std::shared_ptr<JitCode> jit = parent.jit;
+    const std::string comm = parent.Comm(record.ptid);
+    const std::array<int32_t, 3> elders = {record.ppid, parent.elders[0], parent.elders[1]};
     Process& child = Get(record.pid);
+    child.elders = elders;
     child.space = std::move(space);
     child.jit = std::move(jit);
     child.comms.Clear();

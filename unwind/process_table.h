@@ -4,6 +4,7 @@
 // Thread rules: one owner.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -21,6 +22,9 @@ class JitCode;
 
 struct Process {
   int32_t pid = -1;
+  // Its parent, the parent's parent and so on, as they were seen to fork; -1: not seen. They mostly
+  // outlive it and see the same files.
+  std::array<int32_t, 3> elders = {-1, -1, -1};
   AddressSpace space;
   ThreadNames comms;
   std::shared_ptr<JitCode> jit;                // null: it was not seen to make code

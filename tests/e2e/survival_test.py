@@ -56,7 +56,7 @@ class Sessions(unittest.TestCase):
             wanted = {"all": ("running", "root"), "some": ("running", "root"),
                       f"{ANN}/web": ("running", str(ANN)), f"{BOB}/web": ("running", str(BOB))}
             for deaths in (1, 2, 3):
-                time.sleep(0.5)
+                time.sleep(1.5)  # two rounds of rings that nobody streams from, and one of the journal
                 kill_engine(daemon)
                 # The first answer of the next engine has them all: it makes them before it serves.
                 self.assertEqual(listed(daemon.lbrctl("list")), wanted)

@@ -103,6 +103,22 @@ class MadeAtRunTime(unittest.TestCase):
         self.assertGreater(len(named), len(samples) / 2)
         self.assertEqual({frame["dso"] for _, frame in named}, {"/tmp/perf-1.map"})
 
+    def test_programs_of_a_container_that_are_gone_at_once(self):
+        # Each has ended by the time its mappings are read; the shell that begins them has not.
+        if run("unshare", "-m", "true").returncode != 0:
+            self.skipTest("namespaces cannot be made here (unshare)")
+        spin = '/mnt/spin$i -c "for ((n = 0; n < 20000; n++)); do :; done"'
+        inside = (f"mount -t tmpfs none /mnt; for i in $(seq 40); do "
+                  f"cp /bin/bash /mnt/spin$i; {spin}; rm /mnt/spin$((i - 10)); done")
+        with Daemon() as daemon:
+            shown = daemon.lbrctl("record", "-F", "199", "--format", "folded", "--", "unshare",
+                                  "-m", "sh", "-c", inside)
+        stacks = [line.rsplit(" ", 1) for line in shown.stdout.splitlines() if line.startswith("spin")]
+        whole = sum(int(weight) for _, weight in stacks)
+        named = sum(int(weight) for stack, weight in stacks if "execute_command" in stack)
+        self.assertGreater(len(stacks), 10, shown.stdout + shown.stderr)
+        self.assertGreater(named, whole * 0.7, shown.stdout)
+
     def test_a_jitdump_whose_code_changes(self):
         samples = self.record(sys.executable, self.script, "dump", self.folder)
         switched = int((self.folder / "switched").read_text())

@@ -1,7 +1,9 @@
 #include "unwind/binary.h"
 
+#include <array>
 #include <atomic>
 #include <map>
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -15,9 +17,10 @@ namespace {
 // Files by path, counting who asks.
 class CountingFiles : public FileSource {
  public:
-  absl::StatusOr<std::shared_ptr<const ByteSource>> Open(int32_t,
+  absl::StatusOr<std::shared_ptr<const ByteSource>> Open(int32_t pid,
                                                          const FileIdentity& file) override {
     ++opened_;
+    if (gone_.count(pid) != 0) return absl::UnavailableError(absl::StrCat(pid, " is gone"));
     const auto found = files_.find(file.path);
     if (found == files_.end()) return absl::NotFoundError(absl::StrCat("no ", file.path));
     return found->second;
@@ -36,6 +39,7 @@ class CountingFiles : public FileSource {
     return found->second;
   }
 
+  std::set<int32_t> gone_;
   std::map<std::string, std::shared_ptr<const ByteSource>> far_;
   std::map<std::string, std::shared_ptr<const ByteSource>> files_ = {
       {"/a", TinyElf(0xaa)},
@@ -69,6 +73,40 @@ TEST_F(BinaryTest, LoadsEachFileOnce) {
   EXPECT_EQ(first->machine(), EM_X86_64);
   EXPECT_NE(cache_.Get(1, ByInode("/b", 8)), first);
   EXPECT_EQ(files_.opened_, 2);
+}
+
+TEST_F(BinaryTest, WhatWentWithItsProcessIsHadThroughItsElders) {
+  files_.gone_ = {30, 20};
+  const std::array<int32_t, 3> elders = {20, 10, 1};
+  EXPECT_TRUE(cache_.Get(30, ByInode("/a", 7), elders)->readable());
+  EXPECT_EQ(files_.opened_, 3);  // 1 was not asked
+  // A process that lives knows best.
+  EXPECT_FALSE(cache_.Get(40, ByInode("/none", 8), elders)->readable());
+  EXPECT_EQ(files_.opened_, 4);
+  const std::array<int32_t, 3> unknown = {-1, -1, -1};
+  EXPECT_FALSE(cache_.Get(30, ByInode("/b", 9), unknown)->readable());
+  EXPECT_EQ(files_.opened_, 5);
+}
+
+TEST_F(BinaryTest, WhatWentWithItsProcessIsLookedForAgain) {
+  files_.gone_ = {2, 3};
+  const auto lost = cache_.Get(2, ByInode("/a", 7));
+  EXPECT_FALSE(lost->readable());
+  EXPECT_FALSE(cache_.Get(3, ByInode("/a", 7))->readable());
+  const auto found = cache_.Get(4, ByInode("/a", 7));
+  EXPECT_TRUE(found->readable());
+  EXPECT_EQ(cache_.Get(2, ByInode("/a", 7)), found);
+  EXPECT_EQ(files_.opened_, 3);
+}
+
+TEST_F(BinaryTest, WhatIsNeverFoundIsNotLookedForForEver) {
+  files_.gone_ = {2};
+  for (int i = 0; i < 3 * BinaryCache::kTries; ++i) cache_.Get(2, ByInode("/a", 7));
+  EXPECT_EQ(files_.opened_, 1 + BinaryCache::kTries);
+  // Of what is not there nothing says that it ever will be.
+  files_.opened_ = 0;
+  for (int i = 0; i < 3; ++i) cache_.Get(4, ByInode("/none", 7));
+  EXPECT_EQ(files_.opened_, 1);
 }
 
 TEST_F(BinaryTest, InodeAndBuildIdMeet) {

@@ -7,9 +7,12 @@ namespace {
 
 class NoFiles : public FileSource {
  public:
-  absl::StatusOr<std::shared_ptr<const ByteSource>> Open(int32_t, const FileIdentity&) override {
-    return absl::NotFoundError("none here");
+  absl::StatusOr<std::shared_ptr<const ByteSource>> Open(int32_t pid,
+                                                         const FileIdentity&) override {
+    asked_.push_back(pid);
+    return absl::UnavailableError("it is gone");
   }
+  std::vector<int32_t> asked_;
   absl::StatusOr<std::shared_ptr<const ByteSource>> OpenDebug(int32_t,
                                                               const std::string&) override {
     return absl::NotFoundError("none here");
@@ -120,6 +123,18 @@ TEST_F(ProcessTableTest, ForkCopiesTheSpaceAndTheName) {
   EXPECT_EQ(PathAt(5, 0x5000), "");
   // And the child's other threads are not copied.
   EXPECT_EQ(table_.Get(10).comms.Find(6), nullptr);
+}
+
+TEST_F(ProcessTableTest, ElderProcessesAreAskedForFilesNearestFirst) {
+  Fork(1, 1, 10, 10);
+  Fork(10, 10, 20, 20);
+  Fork(20, 20, 20, 21);  // a thread
+  Fork(20, 21, 30, 30);
+  Fork(30, 30, 40, 40);
+  Comm(40, 40, "ls", /*exec=*/true);
+  files_.asked_.clear();
+  Mmap(40, 0x1000, 0x1000, "/bin/ls");
+  EXPECT_EQ(files_.asked_, (std::vector<int32_t>{40, 30, 20, 10}));
 }
 
 TEST_F(ProcessTableTest, ExecClearsTheSpaceAndTheNames) {
