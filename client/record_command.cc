@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -25,14 +26,20 @@
 #include "client/output.h"
 #include "client/progress.h"
 #include "client/sample_lines.h"
+#include "client/session_watch.h"
 #include "client/target_command.h"
 #include "client/unnamed_frames.h"
 
 namespace lbrd::client {
 namespace {
 
-// How late the end of a command is seen.
+// How late the end of a command is seen, where the kernel does not tell.
 constexpr absl::Duration kTick = absl::Milliseconds(100);
+// How often figures are drawn anew. The daemon reads its rings no more often.
+constexpr absl::Duration kDrawn = absl::Milliseconds(500);
+// Where nobody looks: what the daemon would have told is missed by no more.
+constexpr absl::Duration kWatched = absl::Seconds(30);
+constexpr absl::Duration kNotWatched = absl::Seconds(2);
 
 // Set by Ctrl-C: the session is stopped and what it found is shown.
 std::atomic<bool> interrupted = false;
@@ -51,12 +58,18 @@ void CatchInterrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-// Less long when a signal comes.
-void Sleep(absl::Duration duration) {
-  pollfd event{interrupt_event, POLLIN, 0};
+// Less long when a signal comes, when the command ends, or when there is news of the session: then
+// it says true.
+bool Sleep(absl::Duration duration, const SessionWatch& watch, const TargetCommand* command) {
+  pollfd events[] = {{interrupt_event, POLLIN, 0},
+                     {watch.event(), POLLIN, 0},
+                     {command != nullptr ? command->event() : -1, POLLIN, 0}};
+  if (command != nullptr && command->event() < 0) duration = std::min(duration, kTick);
   const int64_t ms = absl::ToInt64Milliseconds(duration + absl::Microseconds(999));
+  if (poll(events, std::size(events), static_cast<int>(ms)) <= 0) return false;
   eventfd_t count;
-  if (poll(&event, 1, static_cast<int>(ms)) > 0) eventfd_read(interrupt_event, &count);
+  if (events[0].revents != 0) eventfd_read(interrupt_event, &count);
+  return events[1].revents != 0 && eventfd_read(watch.event(), &count) == 0;
 }
 
 struct RecordFlags {
@@ -104,19 +117,22 @@ void TellEngineDeath(const v1::Session& session, uint32_t* told) {
                EngineGapText(last->why(), last->from_ns(), last->to_ns()).c_str());
 }
 
-// How long nothing is to be seen of it: its end is seen when it is due, and one that may come at
-// any time soon enough for a user who waits for it.
-absl::Duration UntilNextLook(const v1::Session& session, bool drawing) {
-  const absl::Duration whole = DurationOf(session.spec());
-  if (drawing || whole == absl::InfiniteDuration()) return absl::Milliseconds(200);
-  const absl::Duration left = whole - absl::Nanoseconds(DurationNanos(session.running_time()));
-  return std::clamp(left, kTick, absl::Seconds(2));
+// How long nothing is to be seen of it that nobody tells. `told`: deaths of the engine that the
+// user knows of; when the next one is over is not told.
+absl::Duration UntilNextLook(const v1::Session& session, bool drawing, bool watching,
+                             uint32_t told) {
+  if (drawing) return kDrawn;
+  if (watching && session.stats().engine_deaths() <= told) return kWatched;
+  const absl::Duration left =
+      DurationOf(session.spec()) - absl::Nanoseconds(DurationNanos(session.running_time()));
+  return std::clamp(left, kTick, kNotWatched);
 }
 
 // Follows the session until it is over, its command has ended, or Ctrl-C.
 absl::Status Follow(const Client& client, const std::string& name, bool quiet,
                     TargetCommand* command) {
   Progress progress(quiet || command != nullptr);
+  const SessionWatch watch(client, name);
   bool told = false;
   uint32_t deaths = 0;
   std::string how;  // the command ended; told once
@@ -138,11 +154,12 @@ absl::Status Follow(const Client& client, const std::string& name, bool quiet,
       told = true;
     }
     // Each look is a request, which costs both sides more than a tick does.
-    const absl::Time look = absl::Now() + UntilNextLook(*session, progress.drawing());
-    while (absl::Now() < look && (told || !interrupted) &&
+    const absl::Time look =
+        absl::Now() + UntilNextLook(*session, progress.drawing(), watch.watching(), deaths);
+    bool news = false;
+    while (!news && absl::Now() < look && (told || !interrupted) &&
            (command == nullptr || !command->Ended(&how))) {
-      const absl::Duration left = std::max(look - absl::Now(), absl::ZeroDuration());
-      Sleep(command == nullptr ? left : std::min(kTick, left));
+      news = Sleep(std::max(look - absl::Now(), absl::ZeroDuration()), watch, command);
     }
   }
 }
@@ -211,6 +228,10 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   }
   const auto profile = client->GetProfile(name, flags.source.Detail());
   client->DeleteSession(name).IgnoreError();
+  if (absl::IsNotFound(stopped.status()) || absl::IsNotFound(profile.status())) {
+    return absl::NotFoundError(
+        absl::StrCat("another client has stopped ", name, ", and has what it found"));
+  }
   if (!status.ok()) return status;
   if (!stopped.ok()) return stopped.status();
   if (!profile.ok()) return profile.status();

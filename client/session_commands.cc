@@ -161,6 +161,12 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   const absl::StatusOr<v1::Session> session = client->StopSession(flags.name);
   if (!session.ok()) return session.status();
   const auto profile = client->GetProfile(flags.name, flags.source.Detail());
+  if (absl::IsNotFound(profile.status())) {
+    // A `record` that waits for its end is as quick as we are.
+    std::fprintf(stderr, "lbrctl: %s has stopped; the client that began it shows what it found\n",
+                 flags.name.c_str());
+    return absl::OkStatus();
+  }
   if (!profile.ok()) return profile.status();
   NameUnnamedFrames(flags.source.Detail(), common.quiet,
                     (*profile)->mutable_profile()->mutable_definitions());
@@ -168,7 +174,7 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   const absl::Status shown = ShowResults(**profile, *outputs, common.quiet);
   if (!shown.ok() && !absl::IsDataLoss(shown)) return shown;
   const absl::Status deleted = client->DeleteSession(flags.name);
-  return shown.ok() ? deleted : shown;
+  return shown.ok() && !absl::IsNotFound(deleted) ? deleted : shown;
 }
 
 struct WatchFlags {

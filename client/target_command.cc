@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,11 +46,13 @@ absl::StatusOr<TargetCommand> TargetCommand::Hold(const std::vector<std::string>
     close(failed[0]);
     return absl::ErrnoToStatus(fork_error, "cannot fork");
   }
-  return TargetCommand(pid, go[1], failed[0], command[0]);
+  return TargetCommand(pid, static_cast<int>(syscall(SYS_pidfd_open, pid, 0)), go[1], failed[0],
+                       command[0]);
 }
 
 TargetCommand::TargetCommand(TargetCommand&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
+      event_(std::exchange(other.event_, -1)),
       go_(std::exchange(other.go_, -1)),
       failed_(std::exchange(other.failed_, -1)),
       name_(std::move(other.name_)) {}
@@ -57,6 +60,7 @@ TargetCommand::TargetCommand(TargetCommand&& other) noexcept
 TargetCommand::~TargetCommand() {
   if (go_ >= 0) close(go_);
   if (failed_ >= 0) close(failed_);
+  if (event_ >= 0) close(event_);
   if (pid_ > 0 && go_ >= 0) waitpid(pid_, nullptr, 0);
 }
 

@@ -20,6 +20,8 @@ class TargetCommand {
   ~TargetCommand();  // a command that was never released is ended
 
   pid_t pid() const { return pid_; }
+  // A pidfd: readable once it has ended. -1: this kernel has none.
+  int event() const { return event_; }
   // Lets it run. kNotFound: it cannot be executed.
   absl::Status Release();
   // Whether it has ended, and how: "exit status 3", "signal SEGV"; empty: well.
@@ -28,9 +30,10 @@ class TargetCommand {
   void Signal(int number) const;
 
  private:
-  TargetCommand(pid_t pid, int go, int failed, std::string name)
-      : pid_(pid), go_(go), failed_(failed), name_(std::move(name)) {}
+  TargetCommand(pid_t pid, int event, int go, int failed, std::string name)
+      : pid_(pid), event_(event), go_(go), failed_(failed), name_(std::move(name)) {}
   pid_t pid_;
+  int event_;
   int go_;      // closing it with a byte written lets the child go
   int failed_;  // the child writes its errno here when exec fails
   std::string name_;

@@ -34,7 +34,7 @@ constexpr absl::Duration kMaxDelay = absl::Seconds(1);
 // Of requests that open events, in ordinary requests.
 constexpr double kOpeningCost = 20;
 // How late it is noticed, at most, that a watcher has gone.
-constexpr absl::Duration kWatchTick = absl::Milliseconds(200);
+constexpr absl::Duration kWatchTick = absl::Seconds(1);
 
 // Of a process, "self" this one; 0: /proc does not say.
 uint64_t ResidentBytes(pmu::Kernel& kernel, const std::string& process) {

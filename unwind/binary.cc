@@ -238,7 +238,8 @@ std::shared_ptr<const Binary> BinaryCache::Get(int32_t pid, const FileIdentity& 
   }
   loaded = Unify(std::move(loaded));
   by_age_.push_front(identity);
-  entries_.emplace(identity, Entry{loaded, by_age_.begin(), gone && !loaded->opened() ? kTries : 0});
+  entries_.emplace(identity,
+                   Entry{loaded, by_age_.begin(), gone && !loaded->opened() ? kTries : 0});
   while (entries_.size() > capacity_) {
     entries_.erase(by_age_.back());
     by_age_.pop_back();

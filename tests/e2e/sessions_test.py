@@ -149,6 +149,23 @@ class Sessions(unittest.TestCase):
             self.assertEqual(client.returncode, 0)
             self.assertIn("FUNCTION", out)
 
+    def test_a_recording_ends_when_another_client_stops_its_session(self):
+        with Daemon() as daemon, Demo():
+            client = daemon.start_lbrctl("record", "-a", "-d", "10m", stdout=subprocess.PIPE,
+                                         stderr=subprocess.PIPE)
+            wait_for(lambda: "running" in daemon.lbrctl("list").stdout)
+            name = daemon.lbrctl("list").stdout.splitlines()[1].split()[0]
+            stopped = daemon.lbrctl("stop", name)
+            self.assertEqual(stopped.returncode, 0, stopped.stderr)
+            # It is told; it would look by itself only after half a minute.
+            out, errors = client.communicate(timeout=20)
+            # Each has what was found, or says that the other has.
+            shown = "demo" in stopped.stdout, "demo" in out
+            self.assertIn(True, shown)
+            self.assertEqual(shown[0], "shows what it found" not in stopped.stderr, stopped.stderr)
+            self.assertEqual(client.returncode, 0 if shown[1] else 1, errors)
+            self.assertEqual(shown[1], "another client has stopped" not in errors, errors)
+
     def test_sigterm_ends_the_daemon_with_a_session_and_a_stream_open(self):
         with Daemon() as daemon, Demo():
             self.assertEqual(daemon.lbrctl("start", "s", "-a").returncode, 0)
