@@ -139,6 +139,12 @@ absl::StatusOr<BrokerSetup> PrepareBroker(const StartOptions& options, const Con
   int paranoid = 0;
   if (std::ifstream("/proc/sys/kernel/perf_event_paranoid") >> paranoid && paranoid > 2) {
     others.push_back(CAP_SYS_ADMIN);
+    if (!HasCapability(CAP_SYS_ADMIN)) {
+      Log(LogLevel::kWarning,
+          absl::StrCat("kernel.perf_event_paranoid is ", paranoid,
+                       ", at which this kernel opens no event without CAP_SYS_ADMIN; "
+                       "sysctl kernel.perf_event_paranoid=2 lets lbrd work"));
+    }
   }
   if (absl::Status kept = KeepCapabilities(others); !kept.ok()) return kept;
   Log(LogLevel::kDebug, absl::StrCat("the engine runs as ", user->name, " (uid ", user->uid, ")"));

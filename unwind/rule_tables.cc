@@ -23,20 +23,13 @@ struct RuleTables::Slot {
   absl::Mutex single_mutex;  // before RuleTables::mutex_
   bool single_opened ABSL_GUARDED_BY(single_mutex) = false;
   std::unique_ptr<SingleRules> single ABSL_GUARDED_BY(single_mutex);
-  size_t single_bytes ABSL_GUARDED_BY(single_mutex) = 0;  // as last asked
+  size_t single_bytes ABSL_GUARDED_BY(single_mutex) = 0;  // as last counted
 
   // Opened at the first call; nullptr: there are none, or there is a table instead.
   SingleRules* Single(const Binary& binary) ABSL_EXCLUSIVE_LOCKS_REQUIRED(single_mutex) {
     const ElfFile* const elf = std::exchange(single_opened, true) ? nullptr : binary.elf();
     if (elf != nullptr) single = SingleRules::Open(*elf);
     return single.get();
-  }
-
-  // What single rules take, if that has changed since it was last asked.
-  std::optional<size_t> NewSingleBytes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(single_mutex) {
-    const size_t bytes = single != nullptr ? single->bytes() : 0;
-    if (bytes == std::exchange(single_bytes, bytes)) return std::nullopt;
-    return bytes;
   }
 };
 
@@ -89,9 +82,7 @@ std::shared_ptr<const UnwindRules> RuleTables::FindFull(const std::shared_ptr<co
     absl::MutexLock lock(&slot->single_mutex);
     if (SingleRules* const single = slot->Single(*binary); single != nullptr) {
       auto full = single->FindFull(address);
-      if (const auto bytes = slot->NewSingleBytes(); bytes.has_value()) {
-        SetSingleBytes(binary.get(), slot, *bytes);
-      }
+      CountSingle(binary.get(), slot);
       if (full != nullptr) return full;
     }
   }
@@ -111,14 +102,15 @@ std::optional<UnwindRule> RuleTables::FindSingle(const std::shared_ptr<const Bin
   std::optional<UnwindRule> rule;
   if (!single->spent()) rule = single->Find(address);
   if (!rule.has_value()) slot->single.reset();
-  if (const auto bytes = slot->NewSingleBytes(); bytes.has_value()) {
-    SetSingleBytes(binary.get(), slot, *bytes);
-  }
+  CountSingle(binary.get(), slot);
   return rule;
 }
 
-void RuleTables::SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot,
-                                size_t bytes) {
+void RuleTables::CountSingle(const Binary* binary, const std::shared_ptr<Slot>& slot) {
+  slot->single_mutex.AssertHeld();
+  const size_t bytes = slot->single != nullptr ? slot->single->bytes() : 0;
+  // Most look-ups read nothing: they are spared the lock that all binaries share.
+  if (bytes == std::exchange(slot->single_bytes, bytes)) return;
   absl::MutexLock lock(&mutex_);
   const auto found = entries_.find(binary);
   if (found == entries_.end() || found->second.slot != slot) return;  // evicted meanwhile

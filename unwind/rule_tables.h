@@ -65,8 +65,8 @@ class RuleTables {
   // The rule without a table; nullopt: it takes the table.
   std::optional<UnwindRule> FindSingle(const std::shared_ptr<const Binary>& binary,
                                        const std::shared_ptr<Slot>& slot, uint64_t address);
-  // What single rules take is so much from now on.
-  void SetSingleBytes(const Binary* binary, const std::shared_ptr<Slot>& slot, size_t bytes);
+  // Counts what single rules take now, under the slot's lock.
+  void CountSingle(const Binary* binary, const std::shared_ptr<Slot>& slot);
   void Build(const std::shared_ptr<const Binary>& binary, const std::shared_ptr<Slot>& slot);
   void Erase(Entries::iterator entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Evict(const Binary* keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
