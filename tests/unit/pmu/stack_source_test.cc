@@ -271,6 +271,7 @@ TEST(ExplainOpenError, NamesTheEventTheTargetAndWhatToDo) {
   } cases[] = {
       {EACCES, absl::StatusCode::kPermissionDenied, "CAP_PERFMON"},
       {EPERM, absl::StatusCode::kPermissionDenied, "CAP_PERFMON"},
+      {EACCES, absl::StatusCode::kPermissionDenied, "perf_event_paranoid=2"},
       {ENOENT, absl::StatusCode::kUnimplemented, "--event cpu-clock"},
       {EOPNOTSUPP, absl::StatusCode::kUnimplemented, "--event cpu-clock"},
       {ENODEV, absl::StatusCode::kUnavailable, "offline"},

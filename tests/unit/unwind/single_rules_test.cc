@@ -143,6 +143,39 @@ TEST(SingleRules, FullRulesAreKeptAndCounted) {
   EXPECT_GT(tried, 0u);
 }
 
+TEST(SingleRules, NoMoreFullRulesAreKeptThanThereIsRoomFor) {
+  LiveFiles files;
+  BinaryCache binaries(&files);
+  // gRPC needs it; its assembly has the most of them.
+  const auto binary = binaries.Get(1, {.path = "/usr/lib/x86_64-linux-gnu/libcrypto.so.3"});
+  ASSERT_TRUE(binary->readable()) << binary->problem();
+  // Each address has one of its own, all of a row the same.
+  std::vector<uint64_t> addresses;
+  std::optional<uint64_t> begin;
+  UnwindRulesBuilder::Build(*binary->elf()).ForEachRow([&](uint64_t at, const UnwindRule& rule) {
+    while (begin.has_value() && *begin < at) addresses.push_back((*begin)++);
+    begin.reset();
+    if (rule.kind == UnwindRule::kFull) begin = at;
+  });
+  const std::unique_ptr<SingleRules> single = SingleRules::Open(*binary->elf());
+  for (const uint64_t address : addresses) single->Find(address);
+  const size_t beside = single->bytes();  // all that is read for them
+  size_t all = 0;
+  size_t most = 0;
+  size_t largest = 0;
+  for (const uint64_t address : addresses) {
+    const auto full = single->FindFull(address);
+    ASSERT_NE(full, nullptr) << address;
+    all += full->bytes();
+    largest = std::max(largest, full->bytes());
+    most = std::max(most, single->bytes() - beside);
+    EXPECT_EQ(single->FindFull(address), full);
+  }
+  EXPECT_GT(all, 2 * SingleRules::kMaxFullBytes);
+  EXPECT_GE(most, SingleRules::kMaxFullBytes);
+  EXPECT_LT(most, SingleRules::kMaxFullBytes + largest);
+}
+
 TEST(SingleRules, OutsideAllCodeThereIsNoRule) {
   LiveFiles files;
   BinaryCache binaries(&files);
