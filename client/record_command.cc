@@ -130,9 +130,8 @@ absl::Duration UntilNextLook(const v1::Session& session, bool drawing, bool watc
 
 // Follows the session until it is over, its command has ended, or Ctrl-C.
 absl::Status Follow(const Client& client, const std::string& name, bool quiet,
-                    TargetCommand* command) {
+                    TargetCommand* command, const SessionWatch& watch) {
   Progress progress(quiet || command != nullptr);
-  const SessionWatch watch(client, name);
   bool told = false;
   uint32_t deaths = 0;
   std::string how;  // the command ended; told once
@@ -215,13 +214,15 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
       absl::SleepFor(absl::Milliseconds(5));
     }
   }
+  SessionWatch watch(*client, name);
   absl::Status status = absl::OkStatus();
   if (command.has_value()) status = command->Release();
   if (status.ok()) {
-    status = Follow(*client, name, common.quiet, command.has_value() ? &*command : nullptr);
+    status = Follow(*client, name, common.quiet, command.has_value() ? &*command : nullptr, watch);
   }
 
   const absl::StatusOr<v1::Session> stopped = client->StopSession(name);
+  if (stopped.ok()) watch.Join();
   if (lines != nullptr) {
     const absl::Status written = lines->Finish();
     if (status.ok()) status = written;
@@ -229,8 +230,10 @@ absl::Status Record(const Common& common, const RecordFlags& flags) {
   const auto profile = client->GetProfile(name, flags.source.Detail());
   client->DeleteSession(name).IgnoreError();
   if (absl::IsNotFound(stopped.status()) || absl::IsNotFound(profile.status())) {
-    return absl::NotFoundError(
-        absl::StrCat("another client has stopped ", name, ", and has what it found"));
+    return absl::NotFoundError(absl::StrCat(
+        name,
+        " is gone: another client has stopped it and has what it found, or lbrd has been "
+        "started anew"));
   }
   if (!status.ok()) return status;
   if (!stopped.ok()) return stopped.status();

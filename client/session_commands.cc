@@ -163,7 +163,7 @@ absl::Status Stop(const Common& common, const StopFlags& flags) {
   const auto profile = client->GetProfile(flags.name, flags.source.Detail());
   if (absl::IsNotFound(profile.status())) {
     // A `record` that waits for its end is as quick as we are.
-    std::fprintf(stderr, "lbrctl: %s has stopped; the client that began it shows what it found\n",
+    std::fprintf(stderr, "lbrctl: %s has stopped; another client has taken what it found\n",
                  flags.name.c_str());
     return absl::OkStatus();
   }

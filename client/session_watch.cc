@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <thread>
 
 namespace lbrd::client {
 
@@ -22,18 +21,20 @@ struct SessionWatch::State {
 };
 
 SessionWatch::SessionWatch(const Client& client, const std::string& name)
-    : state_(std::make_shared<State>()) {
-  std::thread([client, name, state = state_] {
-    const absl::Status status = client.WatchSessions(
-        name, /*hold=*/false,
-        [&state](const v1::WatchSessionsResponse&) {
-          state->Tell();
-          return true;
-        },
-        [&state] { state->Tell(); });
-    state->watching = status.ok();
-    state->Tell();
-  }).detach();
+    : state_(std::make_shared<State>()), thread_([client, name, state = state_] {
+        const absl::Status status = client.WatchSessions(
+            name, /*hold=*/false,
+            [&state](const v1::WatchSessionsResponse&) {
+              state->Tell();
+              return true;
+            },
+            [&state] { state->Tell(); });
+        state->watching = status.ok();
+        state->Tell();
+      }) {}
+
+SessionWatch::~SessionWatch() {
+  if (thread_.joinable()) thread_.detach();
 }
 
 int SessionWatch::event() const { return state_->event; }

@@ -1,12 +1,13 @@
 // Says when there is something new about a session, for who sleeps until then. To ask again and
 // again costs client and daemon some 1.5 ms of CPU time each time.
 //
-// Thread rules: one owner; a thread of its own, which the daemon lets go when the session has ended
-// or is deleted.
+// Thread rules: one owner; a thread of its own, which waits for the daemon until the session has
+// ended or is deleted.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "client/client.h"
 
@@ -17,8 +18,10 @@ class SessionWatch {
   SessionWatch(const Client& client, const std::string& name);
   SessionWatch(const SessionWatch&) = delete;
   SessionWatch& operator=(const SessionWatch&) = delete;
-  // Does not wait for the thread.
-  ~SessionWatch() = default;
+  // Leaves a thread that still waits to itself.
+  ~SessionWatch();
+  // Waits for the thread. Only once the session has ended.
+  void Join() { thread_.join(); }
 
   // An eventfd: readable when the session should be looked at. -1: there is none.
   int event() const;
@@ -28,6 +31,7 @@ class SessionWatch {
  private:
   struct State;
   const std::shared_ptr<State> state_;  // the thread's as well
+  std::thread thread_;
 };
 
 }  // namespace lbrd::client

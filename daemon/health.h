@@ -21,8 +21,8 @@ namespace lbrd::daemon {
 
 class Health {
  public:
-  // A reader comes round ten times a second, a worker once a batch of 256 KiB; symbols of a large
-  // program may take a worker seconds.
+  // A reader comes round twice a second at least, a worker once a batch of 256 KiB; symbols of a
+  // large program may take a worker seconds.
   static constexpr absl::Duration kPatience = absl::Seconds(30);
 
   // `now`: all threads of all sessions; those of one session told apart by name.

@@ -162,9 +162,9 @@ class Sessions(unittest.TestCase):
             # Each has what was found, or says that the other has.
             shown = "demo" in stopped.stdout, "demo" in out
             self.assertIn(True, shown)
-            self.assertEqual(shown[0], "shows what it found" not in stopped.stderr, stopped.stderr)
+            self.assertEqual(shown[0], "another client has taken" not in stopped.stderr, stopped.stderr)
             self.assertEqual(client.returncode, 0 if shown[1] else 1, errors)
-            self.assertEqual(shown[1], "another client has stopped" not in errors, errors)
+            self.assertEqual(shown[1], "another client has stopped it" not in errors, errors)
 
     def test_sigterm_ends_the_daemon_with_a_session_and_a_stream_open(self):
         with Daemon() as daemon, Demo():
