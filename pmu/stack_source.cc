@@ -136,9 +136,9 @@ absl::Status ExplainOpenError(int error, const EventCode& code, absl::string_vie
     case EPERM:
       return absl::PermissionDeniedError(absl::StrCat(
           what,
-          "not permitted; run lbrd as root, or with CAP_PERFMON and CAP_SYS_PTRACE; where "
+          "not permitted; run lbrd as root, or with CAP_PERFMON and CAP_SYS_PTRACE (where "
           "kernel.perf_event_paranoid is above 2, as Debian's kernels begin, those are not enough: "
-          "sysctl kernel.perf_event_paranoid=2"));
+          "sysctl kernel.perf_event_paranoid=2)"));
     case ENOENT:
     case EOPNOTSUPP:
       return absl::UnimplementedError(absl::StrCat(what, "this machine does not count it (",
