@@ -183,7 +183,11 @@ void Session::KeepFigures() {
     // A gap that lasts begins where the figures of the engine before ended.
     const bool gap = !earlier_gaps_.empty() && earlier_gaps_.back().to_ns() == 0;
     SessionFigures figures = Figures(feed_->stats());
-    if (state_ == v1::SESSION_STATE_RUNNING && !gap) figures.time_ns = now_ns;
+    if (state_ != v1::SESSION_STATE_RUNNING || gap) return figures;
+    // What lies in the rings, a round of it at most, is in none of them.
+    const absl::Duration unread =
+        std::clamp(absl::Now() - begin_time_, absl::ZeroDuration(), kLongRound);
+    figures.time_ns = now_ns - static_cast<uint64_t>(absl::ToInt64Nanoseconds(unread));
     return figures;
   });
 }

@@ -135,7 +135,7 @@ class BinaryCache {
     std::list<FileIdentity>::iterator age;
     int tries_left = 0;
   };
-  // *gone: nobody who was asked for the file lives.
+  // *gone: `pid` is, so that it may be had when another process maps it.
   std::shared_ptr<const Binary> Load(int32_t pid, const FileIdentity& identity,
                                      std::span<const int32_t> elders, bool* gone);
   // A binary that is known already under another identity, by its content.

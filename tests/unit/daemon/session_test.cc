@@ -208,6 +208,28 @@ TEST_F(SessionInTheNextEngineTest, AnEngineThatDiesBeforeItSamplesChangesNothing
   EXPECT_EQ(Left().record.gaps_size(), 0);
 }
 
+TEST_F(SessionInTheNextEngineTest, WhatLiesUnreadInTheRingsBelongsToTheGap) {
+  const auto now_ns = [] {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  };
+  const uint64_t before_ns = now_ns();
+  Session session("s", v1::SessionSpec(), Source(Few(40)), &binaries_);
+  session.KeepIn(Entry());
+  ASSERT_TRUE(session.Start().ok());
+  AwaitDelivered(session, 40);
+  session.KeepFigures();
+  // The two clocks may be read some way apart.
+  EXPECT_GE(Left().figures.time_ns + 50'000'000, before_ns) << "not before its begin";
+  absl::SleepFor(kLongRound);
+  session.KeepFigures();
+  EXPECT_LE(Left().figures.time_ns + static_cast<uint64_t>(absl::ToInt64Nanoseconds(kLongRound)),
+            now_ns());
+  EXPECT_GE(Left().figures.time_ns + 50'000'000, before_ns);
+  session.Stop();
+}
+
 TEST_F(SessionInTheNextEngineTest, OneThatHasEndedStaysSo) {
   const auto entry = Entry();
   entry->Update([](journal::SessionRecord* record) {
