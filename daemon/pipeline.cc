@@ -86,7 +86,7 @@ void Pipeline::Read() {
     workers_[i]->queue().Close();
   }
   for (std::thread& worker : worker_threads_) worker.join();
-  done_(status);
+  done_(status.ok() ? source_->Intact() : status);
 }
 
 absl::Status Pipeline::ReadAll() {
@@ -95,7 +95,7 @@ absl::Status Pipeline::ReadAll() {
     const auto* header = reinterpret_cast<const perf_event_header*>(words.data() + at);
     int32_t pid;  // the first field of every record that RecordWriter makes
     std::memcpy(&pid, header + 1, sizeof(pid));
-    Route(header, kMadeHere, pid);
+    Route({.header = header, .event = kMadeHere}, pid);
     at += header->size / 8;
   }
   known_.Clear();
@@ -122,7 +122,7 @@ absl::Status Pipeline::ReadAll() {
           options_.gate->See(record, &shares_);
           if (record.header->type == PERF_RECORD_SAMPLE && shares_.empty()) break;
         }
-        Route(record.header, record.event, record.who.pid);
+        Route(record, record.who.pid);
         break;
       case pmu::ReadResult::kIdle:
         for (size_t i = 0; i < workers_.size(); ++i) Flush(i);
@@ -139,25 +139,27 @@ absl::Status Pipeline::ReadAll() {
   }
 }
 
-void Pipeline::Route(const perf_event_header* header, uint32_t event, int32_t pid) {
-  if (header->type == PERF_RECORD_KSYMBOL) {
+void Pipeline::Route(const pmu::RawRecord& record, int32_t pid) {
+  if (record.header->type == PERF_RECORD_KSYMBOL) {
     // Kernel code is in everybody's stacks.
-    for (size_t i = 0; i < workers_.size(); ++i) Append(i, header, event);
+    for (size_t i = 0; i < workers_.size(); ++i) Append(i, record);
     return;
   }
-  const Router::Route route = router_.RouteRecord(header, pid);
+  const Router::Route route = router_.RouteRecord(record.header, pid);
   if (route.moved) {
     pmu::RecordWriter gone;
     gone.Exit(pid, pid);
-    Append(route.moved_from, reinterpret_cast<const perf_event_header*>(gone.words().data()),
-           kMadeHere);
+    Append(route.moved_from,
+           {.header = reinterpret_cast<const perf_event_header*>(gone.words().data()),
+            .event = kMadeHere});
   }
-  Append(route.worker, header, event);
+  Append(route.worker, record);
 }
 
-void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t event) {
+void Pipeline::Append(size_t worker, const pmu::RawRecord& record) {
+  const perf_event_header* const header = record.header;
+  const bool sample = header->type == PERF_RECORD_SAMPLE;
   if (!source_->patient()) {
-    const bool sample = header->type == PERF_RECORD_SAMPLE;
     const size_t bound = sample ? options_.queue_bytes : 2 * options_.queue_bytes;
     const size_t filling = batches_[worker].bytes();
     if (queued_bytes_[worker] + filling > bound) {
@@ -173,19 +175,19 @@ void Pipeline::Append(size_t worker, const perf_event_header* header, uint32_t e
       }
     }
   }
-  const bool sample = header->type == PERF_RECORD_SAMPLE;
-  std::optional<pmu::KeptRecord> kept;
-  if (sample && event != kMadeHere && header->size >= kWorthKeeping) kept = source_->Keep();
-  if (kept.has_value()) {
-    batches_[worker].AppendKept(header, event, *kept);
+  const bool large =
+      sample && record.event != kMadeHere && header->size + record.stack.bytes >= kWorthKeeping;
+  const std::optional<pmu::KeptRecord> kept = large ? source_->Keep() : std::nullopt;
+  const std::span<const SampleShare> shares =
+      sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>();
+  if (record.stack.begin != nullptr) {
+    batches_[worker].AppendSplit(record, kept, shares);
+  } else if (kept.has_value()) {
+    batches_[worker].AppendKept(header, record.event, *kept, shares);
   } else {
-    std::optional<pmu::EmptyStack> empty;
-    if (sample && header->size >= kWorthKeeping) {
-      empty = pmu::FindEmptyStack(header, FormatOf(events_, event));
-    }
-    batches_[worker].Append(
-        header, event,
-        sample ? std::span<const SampleShare>(shares_) : std::span<const SampleShare>(), empty);
+    const std::optional<pmu::EmptyStack> empty =
+        large ? pmu::FindEmptyStack(header, FormatOf(events_, record.event)) : std::nullopt;
+    batches_[worker].Append(header, record.event, shares, empty);
   }
   if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
 }

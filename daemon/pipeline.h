@@ -75,8 +75,8 @@ class Pipeline {
  private:
   void Read();
   absl::Status ReadAll();
-  void Route(const perf_event_header* header, uint32_t event, int32_t pid);
-  void Append(size_t worker, const perf_event_header* header, uint32_t event);
+  void Route(const pmu::RawRecord& record, int32_t pid);
+  void Append(size_t worker, const pmu::RawRecord& record);
   void Flush(size_t worker);
   // Lets go what the worker is done with.
   void LetGo(size_t worker);

@@ -18,34 +18,78 @@ constexpr size_t kMostReused = size_t{1} << 20;
 void RecordBatch::Append(const perf_event_header* header, uint32_t event,
                          std::span<const SampleShare> shares,
                          const std::optional<pmu::EmptyStack>& empty) {
-  // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
-  if (words_.capacity() == 0 && kept_.empty()) {
-    words_.reserve(kBatchWords);
-    items_.reserve(kBatchItems);
-  }
+  Reserve();
   const size_t word = words_.size();
   if (empty.has_value()) {
     pmu::AppendWithout(header, *empty, &words_);
-  } else if (header->size % 8 == 0) {
-    const auto* words = reinterpret_cast<const uint64_t*>(header);
-    words_.insert(words_.end(), words, words + header->size / 8);
   } else {
-    words_.resize(word + header->size / 8 + 1);
-    std::memcpy(words_.data() + word, header, header->size);
+    Copy(reinterpret_cast<const std::byte*>(header), header->size);
   }
-  items_.push_back({.word = word,
-                    .event = event,
-                    .share_count = static_cast<uint32_t>(shares.size()),
-                    .first_share = shares_.size()});
-  shares_.insert(shares_.end(), shares.begin(), shares.end());
+  AddItem({.word = word, .event = event}, shares);
 }
 
 void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
-                             const pmu::KeptRecord& kept) {
-  items_.push_back({.word = words_.size(), .event = event, .kept = 1});
+                             const pmu::KeptRecord& kept, std::span<const SampleShare> shares) {
+  const size_t word = words_.size();
   words_.push_back(reinterpret_cast<uintptr_t>(header));
+  AddItem({.word = word, .event = event, .kept = 1}, shares);
   kept_.push_back(kept);
   kept_bytes_ += header->size;
+}
+
+void RecordBatch::AppendSplit(const pmu::RawRecord& record,
+                              const std::optional<pmu::KeptRecord>& kept,
+                              std::span<const SampleShare> shares) {
+  Reserve();
+  Stack stack{.copy = record.stack};
+  if (kept.has_value()) {
+    kept_.push_back(*kept);
+    kept_bytes_ += record.stack.bytes;
+  } else {
+    stack = {.copy = {.bytes = record.stack.bytes, .asked = record.stack.asked},
+             .word = words_.size()};
+    Copy(record.stack.begin, record.stack.bytes);
+  }
+  const size_t word = words_.size() + kStackWords;
+  words_.resize(word);
+  std::memcpy(words_.data() + word - kStackWords, &stack, sizeof(stack));
+  Copy(reinterpret_cast<const std::byte*>(record.header), record.header->size);
+  AddItem({.word = word, .event = record.event, .split = 1}, shares);
+}
+
+pmu::StackCopy RecordBatch::stack(const Item& item) const {
+  if (item.split == 0) return {};
+  Stack stack;
+  std::memcpy(static_cast<void*>(&stack), words_.data() + item.word - kStackWords, sizeof(stack));
+  if (stack.copy.begin == nullptr) {
+    stack.copy.begin = reinterpret_cast<const std::byte*>(words_.data() + stack.word);
+  }
+  return stack.copy;
+}
+
+void RecordBatch::Reserve() {
+  // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
+  if (words_.capacity() != 0 || !kept_.empty()) return;
+  words_.reserve(kBatchWords);
+  items_.reserve(kBatchItems);
+}
+
+void RecordBatch::Copy(const std::byte* from, size_t bytes) {
+  if (bytes % 8 == 0) {
+    const auto* words = reinterpret_cast<const uint64_t*>(from);
+    words_.insert(words_.end(), words, words + bytes / 8);
+    return;
+  }
+  const size_t word = words_.size();
+  words_.resize(word + bytes / 8 + 1);
+  std::memcpy(words_.data() + word, from, bytes);
+}
+
+void RecordBatch::AddItem(Item item, std::span<const SampleShare> shares) {
+  item.share_count = static_cast<uint32_t>(shares.size());
+  item.first_share = shares_.size();
+  items_.push_back(item);
+  shares_.insert(shares_.end(), shares.begin(), shares.end());
 }
 
 bool RecordBatch::Clear() {

@@ -40,7 +40,8 @@ class RecordBatch {
     size_t word;  // where in words the record begins, or what says where it is kept
     uint32_t event;
     uint32_t kept : 1 = 0;
-    uint32_t share_count : 31 = 0;
+    uint32_t split : 1 = 0;  // a Stack stands before the record
+    uint32_t share_count : 30 = 0;
     size_t first_share = 0;
   };
   // `empty`: what of it is left out.
@@ -48,7 +49,11 @@ class RecordBatch {
               std::span<const SampleShare> shares = {},
               const std::optional<pmu::EmptyStack>& empty = std::nullopt);
   // A record that its source keeps.
-  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept);
+  void AppendKept(const perf_event_header* header, uint32_t event, const pmu::KeptRecord& kept,
+                  std::span<const SampleShare> shares);
+  // A sample whose stack stands elsewhere: copied too, unless its source keeps it.
+  void AppendSplit(const pmu::RawRecord& record, const std::optional<pmu::KeptRecord>& kept,
+                   std::span<const SampleShare> shares);
   // Stacks of its samples that were resolved ahead (ResolveAhead), in the samples' order.
   std::vector<unwind::ResolvedStack>* resolved() { return &resolved_; }
   // What the source is to let go when the batch is done with.
@@ -69,11 +74,25 @@ class RecordBatch {
     if (item.kept != 0) return reinterpret_cast<const perf_event_header*>(words_[item.word]);
     return reinterpret_cast<const perf_event_header*>(words_.data() + item.word);
   }
+  absl::StatusOr<pmu::Record> Decode(const Item& item, const pmu::RecordFormat& format) const {
+    return pmu::DecodeSplit(record(item), stack(item), format);
+  }
   std::span<const SampleShare> shares(const Item& item) const {
     return std::span(shares_).subspan(item.first_share, item.share_count);
   }
 
  private:
+  // What stands before a record that was split.
+  struct Stack {
+    pmu::StackCopy copy;  // without a begin, it
+    size_t word = 0;      // begins here
+  };
+  static constexpr size_t kStackWords = sizeof(Stack) / 8;
+  pmu::StackCopy stack(const Item& item) const;
+  void Reserve();
+  void Copy(const std::byte* from, size_t bytes);  // to the end of words_; from is 8-byte aligned
+  void AddItem(Item item, std::span<const SampleShare> shares);
+
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
   std::vector<SampleShare> shares_;

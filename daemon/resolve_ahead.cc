@@ -6,8 +6,7 @@ namespace lbrd::daemon {
 
 void ResolveAhead::Resolve(RecordBatch* batch) {
   for (const RecordBatch::Item& item : batch->items()) {
-    const absl::StatusOr<pmu::Record> decoded =
-        pmu::DecodeRecord(batch->record(item), FormatOf(events_, item.event));
+    const absl::StatusOr<pmu::Record> decoded = batch->Decode(item, FormatOf(events_, item.event));
     if (!decoded.ok()) continue;
     if (const auto* sample = std::get_if<pmu::SampleRecord>(&*decoded)) {
       const unwind::Process& process = processes_.Get(sample->who.pid);

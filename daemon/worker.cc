@@ -77,7 +77,7 @@ void Worker::Run() {
 void Worker::Work(RecordBatch* batch) {
   ready_ = *batch->resolved();
   for (const RecordBatch::Item& item : batch->items()) {
-    HandleRecord(batch->record(item), item.event, batch->shares(item));
+    HandleRecord(*batch, item);
   }
   if (deferred_.size() > 0) FinishPending(deferred_.Expire(now_ns_), {}, /*answered=*/false);
   DeliverBatch();
@@ -89,11 +89,12 @@ Progress Worker::progress() const {
   return {.thread = "", .steps = steps, .busy = steps % 2 != 0 || queue_.bytes() != 0};
 }
 
-void Worker::HandleRecord(const perf_event_header* header, uint32_t event,
-                          std::span<const SampleShare> shares) {
-  const absl::StatusOr<pmu::Record> decoded = pmu::DecodeRecord(header, FormatOf(events_, event));
+void Worker::HandleRecord(const RecordBatch& batch, const RecordBatch::Item& item) {
+  const uint32_t event = item.event;
+  const std::span<const SampleShare> shares = batch.shares(item);
+  const absl::StatusOr<pmu::Record> decoded = batch.Decode(item, FormatOf(events_, event));
   if (!decoded.ok()) {
-    if (header->type == PERF_RECORD_SAMPLE) ++undecodable_samples_;
+    if (batch.record(item)->type == PERF_RECORD_SAMPLE) ++undecodable_samples_;
     for (const SampleShare& share : shares) {
       share.subscriber->Dropped(Subscriber::Drop::kUndecodable);
     }

@@ -58,8 +58,7 @@ class Worker {
  private:
   // Takes batches from queue_ to resolved_ until the former is closed and empty.
   void RunAhead();
-  void HandleRecord(const perf_event_header* header, uint32_t event,
-                    std::span<const SampleShare> shares);
+  void HandleRecord(const RecordBatch& batch, const RecordBatch::Item& item);
   void HandleSample(const pmu::SampleRecord& record, uint32_t event,
                     std::span<const SampleShare> shares);
   // What was resolved ahead of the sample; nullptr: it was not.

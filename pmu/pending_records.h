@@ -10,7 +10,7 @@
 // arrive, so the end of a round lets everything go up to the youngest time of the round before it.
 // What still comes too late is counted, never reordered in silence.
 //
-// Holds 32 bytes a record; bounding their number is the caller's business (see Pop). Thread rules:
+// Holds 48 bytes a record; bounding their number is the caller's business (see Pop). Thread rules:
 // one thread.
 #pragma once
 
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "pmu/abi.h"
+#include "pmu/split_sample.h"
 
 namespace lbrd::pmu {
 
@@ -26,6 +27,7 @@ struct PendingRecord {
   const perf_event_header* header = nullptr;
   uint32_t chunk = 0;  // of a ChunkPool; the record is a user of it
   uint32_t event = 0;
+  StackCopy stack;  // in the same chunk
 };
 
 class PendingRecords {

@@ -35,6 +35,13 @@ bool IsDummy(const perf_event_attr& attr) {
   return attr.type == PERF_TYPE_SOFTWARE && attr.config == PERF_COUNT_SW_DUMMY;
 }
 
+// Of which there is little to be copied but the stacks.
+bool CopiesStacks(const SourceEvent& event) {
+  constexpr uint32_t kLarge = 4096;
+  return (event.attr.sample_type & PERF_SAMPLE_STACK_USER) != 0 &&
+         event.attr.sample_stack_user >= kLarge;
+}
+
 // A count with one writer and any number of readers.
 class Count {
  public:
@@ -62,6 +69,7 @@ class PerfDataReader final : public PerfData {
   absl::StatusOr<ReadResult> Next(RawRecord* out) override;
   std::optional<KeptRecord> Keep() override;
   void LetGo(const KeptRecord& kept) override { pool_.LetGo(kept.place); }
+  absl::Status Intact() const override { return input_->Intact(); }
   void Wait(absl::Duration) override {}  // there is always something to read, or the end
   void Interrupt() override {
     stopped_.store(true, std::memory_order_relaxed);
@@ -81,8 +89,8 @@ class PerfDataReader final : public PerfData {
   bool Advance();
   // Acts on the current record.
   absl::Status Process();
-  // Puts one of the kernel's records among those that wait; false: it is malformed.
-  bool KeepKernelRecord(const perf_event_header* header);
+  // Puts the current record, one of the kernel's, among those that wait; false: it is malformed.
+  bool KeepKernelRecord();
   absl::Status ProcessPerfRecord(const perf_event_header* header);
   absl::Status AddEvent(std::span<const std::byte> payload);
   void NameEvent(std::span<const std::byte> payload);
@@ -134,6 +142,7 @@ absl::Status PerfDataReader::ReadHeader() {
   status = events_.Finish();
   if (!status.ok()) return input_->Error(status.code(), status.message());
   events_known_ = true;
+  if (std::any_of(events_.list().begin(), events_.list().end(), CopiesStacks)) stream_.ShowFile();
   return absl::OkStatus();
 }
 
@@ -175,7 +184,11 @@ absl::StatusOr<ReadResult> PerfDataReader::Next(RawRecord* out) {
   for (;;) {
     if (stopped_.load(std::memory_order_relaxed)) return ReadResult::kEnd;
     if (pending_.Pop(OverLimit(), &record)) break;
-    if (ended_ && !end_status_.ok()) return end_status_;
+    if (ended_ && !end_status_.ok()) {
+      // What is corrupt may be so because it is gone.
+      const absl::Status intact = Intact();
+      return intact.ok() ? end_status_ : intact;
+    }
     if (ended_) return ReadResult::kEnd;
     if (!Advance()) continue;
     const absl::Status status = Process();
@@ -193,23 +206,27 @@ std::optional<KeptRecord> PerfDataReader::Keep() {
 absl::Status PerfDataReader::Process() {
   const perf_event_header* header = stream_.header();
   if (header->type < kFirstPerfRecordType) {
-    if (!KeepKernelRecord(header)) undecodable_.Add(1);
+    if (!KeepKernelRecord()) undecodable_.Add(1);
     return absl::OkStatus();
   }
   const absl::Status status = ProcessPerfRecord(header);
   return status.ok() ? status : stream_.ErrorHere(status.code(), status.message());
 }
 
-bool PerfDataReader::KeepKernelRecord(const perf_event_header* header) {
+bool PerfDataReader::KeepKernelRecord() {
+  const perf_event_header* header = stream_.header();
   const std::optional<uint32_t> event = events_.EventOf(header);
   if (header->type == 0 || !event || *event >= events_.list().size()) return false;
-  const std::optional<SampleId> who = PeekRecord(header, events_.list()[*event].format);
+  const RecordFormat& format = events_.list()[*event].format;
+  const StackCopy stack = stream_.in_window() ? stream_.Split(format) : StackCopy{};
+  const std::optional<SampleId> who = PeekRecord(header, format);
   if (!who.has_value()) return false;
   pool_.AddUser(stream_.chunk());
   pending_.Add({.time = who->time == kNoTime ? 0 : who->time,
                 .header = header,
                 .chunk = stream_.chunk(),
-                .event = *event});
+                .event = *event,
+                .stack = stack});
   return true;
 }
 
@@ -270,6 +287,7 @@ void PerfDataReader::HandOut(const PendingRecord& record, RawRecord* out) {
   held_chunk_ = record.chunk;
   out->header = record.header;
   out->event = record.event;
+  out->stack = record.stack;
   // Looked at once already, when it was read.
   out->who = *PeekRecord(record.header, events_.list()[record.event].format);
   late_.Set(pending_.late());

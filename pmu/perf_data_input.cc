@@ -90,6 +90,20 @@ absl::StatusOr<size_t> PerfDataInput::ReadAt(uint64_t offset, std::span<std::byt
   return done;
 }
 
+absl::StatusOr<FileWindow> PerfDataInput::Show(uint64_t offset, size_t bytes) {
+  return FileWindow::Map(fd_, offset, std::min<uint64_t>(bytes, size_ - offset), &lost_);
+}
+
+absl::Status PerfDataInput::Intact() const {
+  struct stat status;
+  const bool shorter =
+      seekable_ && fstat(fd_, &status) == 0 && static_cast<uint64_t>(status.st_size) < size_;
+  if (!shorter && !lost_.load(std::memory_order_relaxed)) return absl::OkStatus();
+  return Error(absl::StatusCode::kDataLoss,
+               shorter ? "became shorter while it was read: read it again when nobody writes to it"
+                       : "some of it could not be read (the kernel's log may say why)");
+}
+
 void PerfDataInput::Interrupt() {
   const uint64_t one = 1;
   // It can only fail when it is signalled already.

@@ -1,10 +1,9 @@
 // The bytes of a recording: a file, or a stream that cannot go back.
 //
-// Reads, never maps: a file that shrinks under a mapping kills the process that reads it.
-//
 // Thread rules: one thread reads; Interrupt() may be called from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "pmu/file_window.h"
 
 namespace lbrd::pmu {
 
@@ -35,6 +35,11 @@ class PerfDataInput {
   // As many bytes as there are up to into.size(). Only if seekable; what is written to the file
   // after Open() is not seen.
   absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> into);
+  // A window of what ReadAt() reads, to its end or `bytes` long. Only if seekable; the window must
+  // not outlive the input.
+  absl::StatusOr<FileWindow> Show(uint64_t offset, size_t bytes);
+  // Whether all that windows showed was in the file; kDataLoss otherwise. From any thread.
+  absl::Status Intact() const;
   uint64_t position() const { return position_; }
   void Seek(uint64_t position) { position_ = position; }  // only if seekable
 
@@ -54,6 +59,7 @@ class PerfDataInput {
   bool seekable_ = false;
   uint64_t size_ = 0;
   uint64_t position_ = 0;
+  std::atomic<bool> lost_ = false;  // some of what a window showed
 };
 
 }  // namespace lbrd::pmu

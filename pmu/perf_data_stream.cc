@@ -1,5 +1,7 @@
 #include "pmu/perf_data_stream.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "absl/status/status.h"
@@ -49,6 +51,7 @@ absl::StatusOr<PerfDataStream::Step> PerfDataStream::StepOuter() {
       return ErrorHere(absl::StatusCode::kDataLoss,
                        "the recording is corrupt: a record is smaller than its header");
     case RecordAssembler::State::kPartial:
+    case RecordAssembler::State::kNoRoom:
       break;
   }
   const absl::StatusOr<bool> more = Fill();
@@ -99,6 +102,7 @@ absl::StatusOr<PerfDataStream::Step> PerfDataStream::StepInner() {
       return ErrorHere(absl::StatusCode::kDataLoss,
                        "the recording is corrupt: a compressed record is smaller than its header");
     case RecordAssembler::State::kPartial:
+    case RecordAssembler::State::kNoRoom:
       break;
   }
   const absl::StatusOr<size_t> count = zstd_.Decompress(inner_.Room());
@@ -113,6 +117,7 @@ absl::StatusOr<PerfDataStream::Step> PerfDataStream::StepInner() {
 }
 
 absl::StatusOr<bool> PerfDataStream::Fill() {
+  if (shown_) return FillByWindow();
   if (filled_to_ >= range_.end) return false;
   const std::span<std::byte> room = outer_.Room();
   const absl::StatusOr<size_t> count =
@@ -121,6 +126,28 @@ absl::StatusOr<bool> PerfDataStream::Fill() {
   outer_.Filled(*count);
   filled_to_ += *count;
   return *count != 0;
+}
+
+absl::StatusOr<bool> PerfDataStream::FillByWindow() {
+  static const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t end = std::min(range_.end, input_.size());
+  const uint64_t front = offset();
+  if (front >= end || (filled_to_ >= end && outer_.Peek() != RecordAssembler::State::kNoRoom)) {
+    return false;
+  }
+  const uint64_t begin = front / page * page;
+  absl::StatusOr<FileWindow> window =
+      input_.Show(begin, std::min<uint64_t>(pool_.chunk_bytes(), end - begin));
+  if (!window.ok()) {
+    shown_ = false;
+    outer_.Skip(outer_.buffered());
+    filled_to_ = front;
+    input_.Seek(front);
+    return Fill();
+  }
+  filled_to_ = begin + window->bytes().size();
+  outer_.Show(*std::move(window), front - begin);
+  return true;
 }
 
 absl::Status PerfDataStream::StartDecompression() {

@@ -24,10 +24,14 @@ class PerfDataStream {
 
   // Borrows both.
   PerfDataStream(PerfDataInput* input, ChunkPool* pool)
-      : input_(*input), outer_(pool), inner_(pool) {}
+      : input_(*input), pool_(*pool), outer_(pool), inner_(pool) {}
 
   // `input` stands at the beginning of `range`.
   void Start(const PerfDataRange& range);
+
+  // From now on a file is looked at through windows (see RecordAssembler), as far as it can be. For
+  // recordings of large samples; a small record is copied more cheaply by a read.
+  void ShowFile() { shown_ = input_.seekable(); }
 
   // Makes the next record current; false: the end. An error (kDataLoss: corrupt, or cut off) names
   // the offset, and ends the stream.
@@ -36,6 +40,9 @@ class PerfDataStream {
   // The current record, 8-byte aligned, and the chunk it is in.
   const perf_event_header* header() const { return assembler().header(); }
   uint32_t chunk() const { return assembler().chunk(); }
+  // See RecordAssembler.
+  bool in_window() const { return assembler().in_window(); }
+  StackCopy Split(const RecordFormat& format) { return outer_.Split(format); }
   // Where it stands: in the input, the record that it is or is compressed in.
   uint64_t offset() const { return filled_to_ - outer_.buffered(); }
 
@@ -55,17 +62,21 @@ class PerfDataStream {
   absl::StatusOr<Step> LookAtOuterRecord();
   // Reads on; false: the input has ended.
   absl::StatusOr<bool> Fill();
+  // The same by a window from the front on. Where the file cannot be mapped it is read from there.
+  absl::StatusOr<bool> FillByWindow();
   absl::Status StartDecompression();
   // Skips what follows the record at the front, and the record.
   absl::Status SkipWithData(uint64_t data_bytes);
   absl::StatusOr<Step> End();
 
   PerfDataInput& input_;
+  ChunkPool& pool_;
   PerfDataRange range_;
   uint64_t filled_to_ = 0;  // in the input: the end of what outer_ has got
   RecordAssembler outer_;
   RecordAssembler inner_;  // what zstd_ makes of the record at the front of outer_
   ZstdStream zstd_;
+  bool shown_ = false;    // by windows
   bool current_ = false;  // the front of assembler() is the current record
   bool decompressing_ = false;
   bool compressed_ = false;

@@ -26,9 +26,12 @@ const std::byte* Begin(const perf_event_header* header) {
 }
 const std::byte* End(const perf_event_header* header) { return Begin(header) + header->size; }
 
-absl::Status TooShort(const perf_event_header* header) {
-  return absl::DataLossError(absl::StrCat("a record of type ", header->type, " and ", header->size,
+absl::Status TooShort(uint32_t type, size_t bytes) {
+  return absl::DataLossError(absl::StrCat("a record of type ", type, " and ", bytes,
                                           " bytes does not hold the fields of its format"));
+}
+absl::Status TooShort(const perf_event_header* header) {
+  return TooShort(header->type, header->size);
 }
 
 // The bytes of struct sample_id at the end of records that are not samples.
@@ -199,32 +202,6 @@ bool ReadBranchStackByFit(const FieldReader& from, const RecordFormat& format,
   return true;
 }
 
-absl::StatusOr<Record> DecodeSample(const perf_event_header* header, const RecordFormat& format) {
-  // In place: a Record is too large to be moved for nothing.
-  absl::StatusOr<Record> record(absl::in_place, std::in_place_type<SampleRecord>);
-  SampleRecord& sample = std::get<SampleRecord>(*record);
-  sample.cpumode = header->misc & PERF_RECORD_MISC_CPUMODE_MASK;
-  const uint64_t type = format.sample_type;
-  FieldReader in(Begin(header) + sizeof(*header), End(header));
-  uint64_t identifier = 0;
-  if (type & PERF_SAMPLE_IDENTIFIER) identifier = in.U64();
-  if (type & PERF_SAMPLE_IP) {
-    sample.ip = in.U64();
-    sample.has_ip = true;
-  }
-  ReadWho(in, type, /*is_sample=*/true, &sample.who, &sample.addr);
-  if (type & PERF_SAMPLE_IDENTIFIER) sample.who.id = identifier;
-  if (type & PERF_SAMPLE_PERIOD) sample.period = in.U64();
-  if (type & PERF_SAMPLE_READ) SkipReadValues(in, format.read_format);
-  if (type & PERF_SAMPLE_CALLCHAIN) {
-    sample.callchain = in.Items<uint64_t>(in.U64());
-    sample.has_callchain = in.ok();
-  }
-  if (type & PERF_SAMPLE_RAW) in.Bytes(in.U32());
-  if (!in.ok() || !ReadBranchStackByFit(in, format, &sample)) record = TooShort(header);
-  return record;  // the only one, so that it is not moved
-}
-
 MmapRecord ReadMmap(FieldReader& in, const perf_event_header* header) {
   MmapRecord map;
   map.pid = in.S32();
@@ -345,9 +322,40 @@ std::optional<uint64_t> Registers::Get(unsigned index) const {
   return values[rank];
 }
 
+absl::StatusOr<Record> DecodeSample(uint16_t misc, std::span<const std::byte> fields,
+                                    const RecordFormat& format) {
+  // In place: a Record is too large to be moved for nothing.
+  absl::StatusOr<Record> record(absl::in_place, std::in_place_type<SampleRecord>);
+  SampleRecord& sample = std::get<SampleRecord>(*record);
+  sample.cpumode = misc & PERF_RECORD_MISC_CPUMODE_MASK;
+  const uint64_t type = format.sample_type;
+  FieldReader in(fields);
+  uint64_t identifier = 0;
+  if (type & PERF_SAMPLE_IDENTIFIER) identifier = in.U64();
+  if (type & PERF_SAMPLE_IP) {
+    sample.ip = in.U64();
+    sample.has_ip = true;
+  }
+  ReadWho(in, type, /*is_sample=*/true, &sample.who, &sample.addr);
+  if (type & PERF_SAMPLE_IDENTIFIER) sample.who.id = identifier;
+  if (type & PERF_SAMPLE_PERIOD) sample.period = in.U64();
+  if (type & PERF_SAMPLE_READ) SkipReadValues(in, format.read_format);
+  if (type & PERF_SAMPLE_CALLCHAIN) {
+    sample.callchain = in.Items<uint64_t>(in.U64());
+    sample.has_callchain = in.ok();
+  }
+  if (type & PERF_SAMPLE_RAW) in.Bytes(in.U32());
+  if (!in.ok() || !ReadBranchStackByFit(in, format, &sample)) {
+    record = TooShort(PERF_RECORD_SAMPLE, sizeof(perf_event_header) + fields.size());
+  }
+  return record;  // the only one, so that it is not moved
+}
+
 absl::StatusOr<Record> DecodeRecord(const perf_event_header* header, const RecordFormat& format) {
   if (header->size < sizeof(*header)) return TooShort(header);
-  if (header->type == PERF_RECORD_SAMPLE) return DecodeSample(header, format);
+  if (header->type == PERF_RECORD_SAMPLE) {
+    return DecodeSample(header->misc, {Begin(header) + sizeof(*header), End(header)}, format);
+  }
   SampleId who;
   if (!ReadTrailer(header, format, &who)) return TooShort(header);
   FieldReader in(Begin(header) + sizeof(*header), End(header) - TrailerBytes(format));

@@ -166,6 +166,11 @@ using Record = std::variant<SampleRecord, MmapRecord, CommRecord, TaskRecord, Lo
 // kDataLoss: the record's size does not hold the fields its format promises.
 absl::StatusOr<Record> DecodeRecord(const perf_event_header* header, const RecordFormat& format);
 
+// The same for a sample whose header stands elsewhere: `misc` is the header's, `fields` is what
+// follows it.
+absl::StatusOr<Record> DecodeSample(uint16_t misc, std::span<const std::byte> fields,
+                                    const RecordFormat& format);
+
 // Only who and when: what ordering and routing need, an order of magnitude cheaper than decoding.
 // For side-band records pid and tid are those of the record's subject where it has one. nullopt:
 // where DecodeRecord says kDataLoss for the same fields.

@@ -4,6 +4,9 @@
 // has users: the assembler that fills it, and each record that still waits in it. Only the record
 // that a chunk's end cuts in two, and records that stand at an odd address, are copied.
 //
+// A file can be looked at through windows instead. Then all records are copied, to memory of the
+// window's chunk, but for the copies of stacks in large samples, which stay in the window.
+//
 // A record that somebody still reads keeps its chunk as well. Keepers are counted apart, since how
 // long they take is up to other threads, and what is in use must not depend on it.
 //
@@ -17,6 +20,9 @@
 #include <vector>
 
 #include "pmu/abi.h"
+#include "pmu/file_window.h"
+#include "pmu/record.h"
+#include "pmu/split_sample.h"
 
 namespace lbrd::pmu {
 
@@ -33,6 +39,8 @@ class ChunkPool {
 
   // A chunk with one user. Its content is undefined.
   uint32_t Acquire();
+  // The same, of a window of at most chunk_bytes(), and memory besides.
+  uint32_t Acquire(FileWindow window);
   void AddUser(uint32_t chunk) { ++chunks_[chunk].users; }
   void Release(uint32_t chunk);
   // By a user. False: too much is kept.
@@ -40,6 +48,7 @@ class ChunkPool {
   void LetGo(uint32_t chunk);
 
   std::byte* data(uint32_t chunk) const { return chunks_[chunk].memory.get(); }
+  std::span<const std::byte> window(uint32_t chunk) const { return chunks_[chunk].window.bytes(); }
   size_t chunk_bytes() const { return chunk_bytes_; }
   // Of chunks that have users.
   uint64_t bytes_in_use() const { return used_chunks_ * chunk_bytes_; }
@@ -50,9 +59,11 @@ class ChunkPool {
   };
   struct Chunk {
     std::unique_ptr<std::byte, FreeMemory> memory;  // aligned for records, and for huge pages
+    FileWindow window;
     uint32_t users = 0;
     uint32_t keepers = 0;
   };
+  uint32_t Take(bool filled);
   // Of neither users nor keepers.
   void Free(uint32_t chunk);
 
@@ -72,17 +83,27 @@ class RecordAssembler {
   ~RecordAssembler();
 
   // Where the stream goes on: at least one byte. Invalidates the record of Peek() unless its chunk
-  // has another user.
+  // has another user. Not after a window whose bytes have not all been taken or skipped.
   std::span<std::byte> Room();
   void Filled(size_t bytes) { end_ += bytes; }
+  // The stream's front is byte `begin` of the window, and it goes on to the window's end. What was
+  // buffered is forgotten; the rest as for Room().
+  void Show(FileWindow window, size_t begin);
 
-  enum class State { kWhole, kPartial, kMalformed };
+  // kNoRoom: of a window only, whose chunk has no memory left. Another one, from the front on, has.
+  enum class State { kWhole, kPartial, kMalformed, kNoRoom };
   // The record at the front of the stream. Only with kWhole may the other accessors be called.
   State Peek();
   const perf_event_header* header() const { return header_; }  // 8-byte aligned
   uint32_t chunk() const { return header_chunk_; }             // where it lives
   // Goes on to the next record.
-  void Take() { begin_ += header_->size; }
+  void Take() { begin_ += size_; }
+
+  // The record is the begin of a large sample in a window: enough of it for PeekRecord() and for
+  // finding the event that wrote it. With its format Split() makes it a record of its own, and says
+  // where its stack is.
+  bool in_window() const { return in_window_; }
+  StackCopy Split(const RecordFormat& format);
 
   // Bytes not yet taken.
   size_t buffered() const { return end_ - begin_; }
@@ -90,16 +111,25 @@ class RecordAssembler {
   void Skip(size_t bytes) { begin_ += bytes; }
 
  private:
+  const std::byte* front() const {
+    return (windowed_ ? pool_->window(chunk_).data() : pool_->data(chunk_)) + begin_;
+  }
   // Copies the record at the front to an aligned place.
   void Align(uint16_t size);
+  // The same for a record of a window.
+  State CopyOut(const perf_event_header& header);
+  std::byte* Copies() const { return pool_->data(copies_) + copies_end_; }
 
   ChunkPool* pool_;
   uint32_t chunk_ = ChunkPool::kNone;  // being filled
+  bool windowed_ = false;              // it has a window
   size_t begin_ = 0;                   // in it: the front of the stream
   size_t end_ = 0;                     // in it: what has been filled
   const perf_event_header* header_ = nullptr;
   uint32_t header_chunk_ = ChunkPool::kNone;
-  uint32_t copies_ = ChunkPool::kNone;  // the chunk of aligned copies
+  size_t size_ = 0;  // of the record at the front
+  bool in_window_ = false;
+  uint32_t copies_ = ChunkPool::kNone;  // the chunk of copies: a window's own
   size_t copies_end_ = 0;
 };
 

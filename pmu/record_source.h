@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "pmu/record.h"
+#include "pmu/split_sample.h"
 
 namespace lbrd::pmu {
 
@@ -37,7 +38,13 @@ struct RawRecord {
   const perf_event_header* header = nullptr;  // 8-byte aligned
   uint32_t event = 0;                         // index into RecordSource::events(), or kMadeRecord
   SampleId who;
+  StackCopy stack;  // of a sample, where it stands apart from the record: see DecodeRaw()
 };
+
+// DecodeSplit() of a source's record.
+inline absl::StatusOr<Record> DecodeRaw(const RawRecord& record, const RecordFormat& format) {
+  return DecodeSplit(record.header, record.stack, format);
+}
 
 // A record that RecordSource::Keep() keeps.
 struct KeptRecord {
@@ -136,6 +143,9 @@ class RecordSource {
     static_cast<void>(take);
     return absl::NotFoundError("a recording has no events on CPUs");
   }
+  // Whether what was handed out was what the source had, to be asked when nobody reads it any more.
+  // kDataLoss: it changed meanwhile.
+  virtual absl::Status Intact() const { return absl::OkStatus(); }
   // What a user must know of how it went, as sentences. From any thread.
   virtual std::vector<std::string> notes() const { return {}; }
 

@@ -109,7 +109,7 @@ std::optional<Recording> Load(const std::string& path) {
     const WorkerEvent& event = out.events[raw.event];
     const bool timed = (event.format.sample_type & PERF_SAMPLE_TIME) != 0;
     if (!event.resolve.lbr_call_stack || !timed) continue;
-    const auto decoded = pmu::DecodeRecord(raw.header, event.format);
+    const auto decoded = pmu::DecodeRaw(raw, event.format);
     if (!decoded.ok()) continue;
     calls += std::get<pmu::SampleRecord>(*decoded).branch_stack.branches.size();
     out.last_ns = std::max(out.last_ns, raw.who.time);
@@ -369,7 +369,7 @@ class Measurement {
   void TakeApart(Stage stage, RecordBatch* popped) {
     for (const RecordBatch::Item& item : popped->items()) {
       const absl::StatusOr<pmu::Record> decoded =
-          pmu::DecodeRecord(popped->record(item), recording_.events[item.event].format);
+          popped->Decode(item, recording_.events[item.event].format);
       const auto& sample = std::get<pmu::SampleRecord>(*decoded);
       seen_ += sample.branch_stack.branches.size();
       if (stage == kDecoded) continue;

@@ -313,7 +313,7 @@ bool RunOnRecording(const std::string& path) {
   for (;;) {
     const absl::StatusOr<pmu::ReadResult> read = (*source)->Next(&raw);
     if (!read.ok() || *read == pmu::ReadResult::kEnd) break;
-    const auto record = pmu::DecodeRecord(raw.header, (*source)->events()[raw.event].format);
+    const auto record = pmu::DecodeRaw(raw, (*source)->events()[raw.event].format);
     if (!record.ok()) continue;
     if (!std::holds_alternative<pmu::SampleRecord>(*record)) comparison.Flush();
     if (const auto* mmap = std::get_if<pmu::MmapRecord>(&*record)) processes.Apply(*mmap);

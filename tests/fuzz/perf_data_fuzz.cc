@@ -34,7 +34,7 @@ void ReadAll(const std::string& path, uint64_t max_pending_bytes) {
     Check(*result == ReadResult::kRecord);
     Check(reinterpret_cast<uintptr_t>(raw.header) % 8 == 0);
     Check(raw.event < data.events().size());
-    (void)DecodeRecord(raw.header, data.events()[raw.event].format);
+    (void)DecodeRaw(raw, data.events()[raw.event].format);
   }
   const SourceStats stats = data.stats();
   Check(stats.samples + stats.other_records == records);

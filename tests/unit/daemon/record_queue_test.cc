@@ -58,7 +58,7 @@ TEST(RecordBatch, SaysWhereKeptRecordsAre) {
   RecordBatch batch;
   const pmu::Words kept = pmu::Wire({.time = 1, .chain = std::vector<uint64_t>(600, 7)});
   const pmu::Words copied = pmu::Wire({.time = 2});
-  batch.AppendKept(pmu::HeaderOf(kept), 4, {.place = 5});
+  batch.AppendKept(pmu::HeaderOf(kept), 4, {.place = 5}, {});
   batch.Append(pmu::HeaderOf(copied), 3);
   ASSERT_EQ(batch.items().size(), 2u);
   EXPECT_EQ(batch.items()[0].event, 4u);
@@ -70,12 +70,44 @@ TEST(RecordBatch, SaysWhereKeptRecordsAre) {
   EXPECT_EQ(batch.kept()[0].place, 5u);
 }
 
+TEST(RecordBatch, JoinsSplitSamplesWithTheirStacks) {
+  pmu::RecordFormat format = pmu::WireSampleFormat();
+  format.sample_type |= PERF_SAMPLE_STACK_USER;
+  const std::vector<std::byte> stack(4093, std::byte{0x5a});
+  pmu::Words words = pmu::Wire({.time = 1});
+  words.push_back(0);
+  words[0] = pmu::HeaderWord(PERF_RECORD_SAMPLE, 0, words.size() * 8);
+  const pmu::RawRecord split{.header = pmu::HeaderOf(words),
+                             .event = 2,
+                             .stack = {.begin = stack.data(), .bytes = 4093, .asked = 8192}};
+  const SampleShare share{};
+  RecordBatch batch;
+  batch.AppendSplit(split, pmu::KeptRecord{.place = 9}, {});
+  for (int i = 0; i < 100; ++i) batch.AppendSplit(split, std::nullopt, {&share, 1});
+  EXPECT_GE(batch.bytes(), 101 * stack.size());
+  ASSERT_EQ(batch.items().size(), 101u);
+  ASSERT_EQ(batch.kept().size(), 1u);
+  for (const RecordBatch::Item& item : batch.items()) {
+    const auto record = batch.Decode(item, format);
+    ASSERT_TRUE(record.ok()) << record.status();
+    const auto& sample = std::get<pmu::SampleRecord>(*record);
+    EXPECT_EQ(item.event, 2u);
+    EXPECT_EQ(sample.who.time, 1u);
+    EXPECT_EQ(sample.user_stack_asked, 8192u);
+    ASSERT_EQ(sample.user_stack.size(), stack.size());
+    const bool first = &item == batch.items().data();
+    EXPECT_EQ(sample.user_stack.data() == stack.data(), first) << "only the kept one stays";
+    EXPECT_EQ(std::memcmp(sample.user_stack.data(), stack.data(), stack.size()), 0);
+    EXPECT_EQ(batch.shares(item).size(), first ? 0u : 1u);
+  }
+}
+
 TEST(RecordQueue, ThePusherGetsBackWhatIsGivenBack) {
   RecordQueue queue;
   const pmu::Words kept = pmu::Wire({.time = 1});
   for (uint32_t i = 0; i < 20; ++i) {
     RecordBatch batch;
-    batch.AppendKept(pmu::HeaderOf(kept), 0, {.place = i});
+    batch.AppendKept(pmu::HeaderOf(kept), 0, {.place = i}, {});
     queue.Push(std::move(batch));
   }
   EXPECT_TRUE(queue.TakeBack().empty());

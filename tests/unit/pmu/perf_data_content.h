@@ -41,7 +41,7 @@ inline Content ReadAll(PerfData& data) {
       return content;
     }
     content.times.push_back(raw.who.time);
-    const absl::StatusOr<Record> record = DecodeRecord(raw.header, data.events()[raw.event].format);
+    const absl::StatusOr<Record> record = DecodeRaw(raw, data.events()[raw.event].format);
     if (!record.ok()) {
       ++content.undecodable;
     } else if (const auto* sample = std::get_if<SampleRecord>(&*record)) {

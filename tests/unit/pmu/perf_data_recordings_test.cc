@@ -46,8 +46,7 @@ TEST_P(RealRecording, HoldsWhatPerfSays) {
        result = (*data)->Next(&raw)) {
     EXPECT_TRUE(raw.who.time == 0 || raw.who.time >= last) << "out of order";
     last = std::max(last, raw.who.time);
-    const absl::StatusOr<Record> record =
-        DecodeRecord(raw.header, (*data)->events()[raw.event].format);
+    const absl::StatusOr<Record> record = DecodeRaw(raw, (*data)->events()[raw.event].format);
     ASSERT_TRUE(record.ok()) << record.status();
     if (const auto* sample = std::get_if<SampleRecord>(&*record)) {
       ++found.samples;
