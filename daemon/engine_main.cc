@@ -42,6 +42,7 @@
 #include "daemon/main_loop.h"
 #include "daemon/metrics_server.h"
 #include "daemon/metrics_text.h"
+#include "daemon/peer_table.h"
 #include "daemon/profiler_service.h"
 #include "daemon/ready_descriptor.h"
 #include "daemon/recording_kernel.h"
@@ -252,6 +253,7 @@ int RunEngine(const StartOptions& options, const EngineStart& start, BrokerClien
   if (!config.has_value()) return 2;
   // Before any thread starts, so that none of them gets them instead.
   BlockMainLoopSignals();
+  PeerTable::MakeRoom();
   signal(SIGPIPE, SIG_IGN);
   // A file that may not grow further is an error like a full disk.
   signal(SIGXFSZ, SIG_IGN);

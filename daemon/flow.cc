@@ -34,8 +34,7 @@ Flow::Flow(pmu::Kernel& kernel, FlowOptions options, SessionSource source,
   how.tasks = source_.tasks.get();
   how.gate = this;
   pipeline_ = std::make_unique<Pipeline>(std::move(source_.records), source_.events, binaries,
-                                         source_.kernel_names.symbols.get(),
-                                         source_.kernel_names.missing, nullptr, how);
+                                         source_.kernel_names, nullptr, how);
 }
 
 Flow::~Flow() { Release(); }
@@ -170,7 +169,7 @@ std::vector<Progress> Flow::progress() const {
 
 void Flow::DescribeTo(v1::Session* out) const {
   for (const v1::SessionEvent& event : source_.described) *out->add_events() = event;
-  for (const std::string& note : source_.notes) out->add_notes(note);
+  AddNotes(source_, out);
   out->set_cpus(source_.cpus);
   {
     absl::ReaderMutexLock lock(&pipeline_mutex_);

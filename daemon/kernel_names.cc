@@ -2,9 +2,11 @@
 
 #include <elf.h>
 
+#include <atomic>
 #include <cstring>
 #include <utility>
 
+#include "absl/base/call_once.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/hash/hash.h"
 #include "absl/strings/escaping.h"
@@ -37,6 +39,35 @@ class LatestNames {
 };
 
 }  // namespace
+
+struct KernelNameSource::State {
+  std::function<KernelNames()> read;
+  absl::once_flag once;
+  KernelNames names;
+  std::atomic<bool> known = false;
+};
+
+KernelNameSource::KernelNameSource(KernelNames known)
+    : KernelNameSource([known = std::move(known)] { return known; }) {
+  Get();
+}
+
+KernelNameSource::KernelNameSource(std::function<KernelNames()> read)
+    : state_(std::make_shared<State>()) {
+  state_->read = std::move(read);
+}
+
+const KernelNames& KernelNameSource::Get() const {
+  absl::call_once(state_->once, [this] {
+    state_->names = state_->read();
+    state_->known.store(true, std::memory_order_release);  // pairs with known()
+  });
+  return state_->names;
+}
+
+const KernelNames* KernelNameSource::known() const {
+  return state_->known.load(std::memory_order_acquire) ? &state_->names : nullptr;
+}
 
 KernelNames ReadKernelNames(pmu::Kernel& kernel) {
   const absl::StatusOr<std::string> text = kernel.ReadFile("/proc/kallsyms", kMaxKallsymsBytes);

@@ -45,6 +45,10 @@ class PeerTable {
   // table of descriptors is as large as the highest one.
   static PeerTable OfProcess();
 
+  // To be called while the process has one thread: the kernel's table of descriptors grows at once
+  // then, and waits for all CPUs otherwise, which would cost the first connection some 10 ms.
+  static void MakeRoom();
+
   // Another descriptor of the connection `fd`, at a number of its own; closed by whoever gets it.
   // `trusted`: the peer is an admin.
   // kResourceExhausted: too many connections, in all or of that user.

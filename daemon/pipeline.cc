@@ -13,6 +13,8 @@ namespace lbrd::daemon {
 namespace {
 
 constexpr size_t kBatchBytes = size_t{256} << 10;
+// What stays where it is takes no memory of the batch: then it is full with so many bytes of that.
+constexpr size_t kBatchKeptBytes = size_t{1} << 20;
 // Records of at least so many bytes are not copied where the source can keep them.
 constexpr size_t kWorthKeeping = 1024;
 // Records that are resolved and wait to be named.
@@ -25,8 +27,7 @@ void NameThread(const std::string& name) { pthread_setname_np(pthread_self(), na
 }  // namespace
 
 Pipeline::Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<WorkerEvent> events,
-                   unwind::BinaryCache* binaries, const unwind::KernelSymbols* kernel,
-                   const std::string& kernel_symbols_missing, SampleSink* sink,
+                   unwind::BinaryCache* binaries, const KernelNameSource& kernel, SampleSink* sink,
                    PipelineOptions options)
     : source_(std::move(source)),
       events_(std::move(events)),
@@ -36,8 +37,8 @@ Pipeline::Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<Worker
   const bool ahead = source_->patient() && options_.gate == nullptr;
   const size_t ahead_bytes = ahead ? std::min(options_.queue_bytes, kAheadBytes) : 0;
   for (size_t i = 0; i < options_.workers; ++i) {
-    workers_.push_back(std::make_unique<Worker>(&events_, binaries, kernel, kernel_symbols_missing,
-                                                sink, options_.tasks, ahead_bytes));
+    workers_.push_back(
+        std::make_unique<Worker>(&events_, binaries, kernel, sink, options_.tasks, ahead_bytes));
   }
   batches_.resize(options_.workers);
   queued_bytes_.resize(options_.workers);
@@ -189,7 +190,10 @@ void Pipeline::Append(size_t worker, const pmu::RawRecord& record) {
         large ? pmu::FindEmptyStack(header, FormatOf(events_, record.event)) : std::nullopt;
     batches_[worker].Append(header, record.event, shares, empty);
   }
-  if (batches_[worker].bytes() >= kBatchBytes) Flush(worker);
+  const RecordBatch& batch = batches_[worker];
+  if (batch.bytes() - batch.kept_bytes() >= kBatchBytes || batch.kept_bytes() >= kBatchKeptBytes) {
+    Flush(worker);
+  }
 }
 
 void Pipeline::SendOff(Subscriber* subscriber, std::function<void()> gone) {
@@ -211,10 +215,7 @@ void Pipeline::Flush(size_t worker) {
 
 void Pipeline::LetGo(size_t worker) {
   RecordQueue& queue = workers_[worker]->queue();
-  for (RecordBatch& batch : queue.TakeBack()) {
-    for (const pmu::KeptRecord& kept : batch.kept()) source_->LetGo(kept);
-    queue.Reuse(std::move(batch));
-  }
+  for (const pmu::KeptRecord& kept : queue.TakeBack()) source_->LetGo(kept);
 }
 
 std::vector<Progress> Pipeline::progress() const {

@@ -48,10 +48,10 @@ struct PipelineStats {
 
 class Pipeline {
  public:
-  // Borrows what outlives it: binaries, kernel symbols, sink (nullptr where there is a gate).
+  // Borrows what outlives it: binaries, sink (nullptr where there is a gate).
   Pipeline(std::unique_ptr<pmu::RecordSource> source, std::vector<WorkerEvent> events,
-           unwind::BinaryCache* binaries, const unwind::KernelSymbols* kernel,
-           const std::string& kernel_symbols_missing, SampleSink* sink, PipelineOptions options);
+           unwind::BinaryCache* binaries, const KernelNameSource& kernel, SampleSink* sink,
+           PipelineOptions options);
   ~Pipeline();
 
   // The flow ends by itself then. Before Start().

@@ -47,10 +47,10 @@ PrivateFeed::PrivateFeed(SessionSource source, const v1::SessionSpec& spec,
   PipelineOptions options;
   options.workers = WorkersFor(spec.target().has_recording(), source_.cpus);
   options.tasks = source_.tasks.get();
-  pipeline_ = std::make_unique<Pipeline>(
-      std::move(source_.records), source_.events,
-      own_binaries_ != nullptr ? own_binaries_.get() : machine_binaries,
-      source_.kernel_names.symbols.get(), source_.kernel_names.missing, &outlet_, options);
+  pipeline_ =
+      std::make_unique<Pipeline>(std::move(source_.records), source_.events,
+                                 own_binaries_ != nullptr ? own_binaries_.get() : machine_binaries,
+                                 source_.kernel_names, &outlet_, options);
 }
 
 PrivateFeed::~PrivateFeed() { pipeline_->Join(); }
@@ -90,7 +90,7 @@ FeedStats PrivateFeed::stats() const {
 
 void PrivateFeed::Describe(v1::Session* out) const {
   for (const v1::SessionEvent& event : source_.described) *out->add_events() = event;
-  for (const std::string& note : source_.notes) out->add_notes(note);
+  AddNotes(source_, out);
   for (const std::string& note : notes_) out->add_notes(note);
   for (const std::string& note : pipeline_->source().notes()) out->add_notes(note);
   out->set_cpus(source_.cpus);

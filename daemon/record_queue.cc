@@ -35,17 +35,19 @@ void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
   AddItem({.word = word, .event = event, .kept = 1}, shares);
   kept_.push_back(kept);
   kept_bytes_ += header->size;
+  ++looked_at_;
 }
 
 void RecordBatch::AppendSplit(const pmu::RawRecord& record,
                               const std::optional<pmu::KeptRecord>& kept,
                               std::span<const SampleShare> shares) {
-  Reserve();
   Stack stack{.copy = record.stack};
   if (kept.has_value()) {
     kept_.push_back(*kept);
     kept_bytes_ += record.stack.bytes;
+    ++looked_at_;
   } else {
+    Reserve();
     stack = {.copy = {.bytes = record.stack.bytes, .asked = record.stack.asked},
              .word = words_.size()};
     Copy(record.stack.begin, record.stack.bytes);
@@ -57,14 +59,42 @@ void RecordBatch::AppendSplit(const pmu::RawRecord& record,
   AddItem({.word = word, .event = record.event, .split = 1}, shares);
 }
 
-pmu::StackCopy RecordBatch::stack(const Item& item) const {
-  if (item.split == 0) return {};
+unwind::ResolvedStack* RecordBatch::Resolve(size_t item) {
+  Item& resolved = items_[item];
+  resolved.resolved = 1;
+  if (resolved.split != 0 && stack_of(resolved).copy.begin != nullptr) --looked_at_;
+  if (resolved_size_ == resolved_.size()) resolved_.emplace_back();
+  return &resolved_[resolved_size_++];
+}
+
+std::vector<pmu::KeptRecord> RecordBatch::TakeKept() {
+  if (looked_at_ != 0) return {};
+  kept_bytes_ = 0;
+  return std::exchange(kept_, {});
+}
+
+RecordBatch::Stack RecordBatch::stack_of(const Item& item) const {
   Stack stack;
   std::memcpy(static_cast<void*>(&stack), words_.data() + item.word - kStackWords, sizeof(stack));
+  return stack;
+}
+
+pmu::StackCopy RecordBatch::stack(const Item& item) const {
+  if (item.split == 0 || item.resolved != 0) return {};
+  Stack stack = stack_of(item);
   if (stack.copy.begin == nullptr) {
     stack.copy.begin = reinterpret_cast<const std::byte*>(words_.data() + stack.word);
   }
   return stack.copy;
+}
+
+size_t RecordBatch::bytes() const {
+  size_t bytes = kept_bytes_ + words_.size() * 8 + items_.size() * sizeof(Item) +
+                 shares_.size() * sizeof(SampleShare);
+  for (size_t i = 0; i < resolved_size_; ++i) {
+    bytes += sizeof(resolved_[i]) + resolved_[i].frames.size() * sizeof(unwind::ResolvedFrame);
+  }
+  return bytes;
 }
 
 void RecordBatch::Reserve() {
@@ -93,17 +123,21 @@ void RecordBatch::AddItem(Item item, std::span<const SampleShare> shares) {
 }
 
 bool RecordBatch::Clear() {
+  size_t frames = 0;
+  for (const unwind::ResolvedStack& stack : resolved_) frames += stack.frames.capacity();
   if (words_.capacity() * sizeof(words_[0]) + items_.capacity() * sizeof(Item) +
-          shares_.capacity() * sizeof(SampleShare) >
+          shares_.capacity() * sizeof(SampleShare) + resolved_.capacity() * sizeof(resolved_[0]) +
+          frames * sizeof(unwind::ResolvedFrame) >
       kMostReused) {
     *this = {};
   }
   words_.clear();
   items_.clear();
   shares_.clear();
-  resolved_.clear();
+  resolved_size_ = 0;
   kept_.clear();
   kept_bytes_ = 0;
+  looked_at_ = 0;
   departure_ = nullptr;
   return words_.capacity() != 0;
 }
@@ -136,15 +170,17 @@ std::optional<RecordBatch> RecordQueue::Pop(absl::Time deadline) {
 }
 
 void RecordQueue::GiveBack(RecordBatch batch) {
-  if (batch.kept().empty()) return Reuse(std::move(batch));
-  absl::MutexLock lock(&mutex_);
-  given_back_.push_back(std::move(batch));
-}
-
-void RecordQueue::Reuse(RecordBatch batch) {
+  batch.LookAway();
+  GiveBack(batch.TakeKept());
   if (!batch.Clear()) return;
   absl::MutexLock lock(&mutex_);
-  if (spare_.size() < kSpareBatches) spare_.push_back(std::move(batch));
+  if (spare_.size() < spare_batches_) spare_.push_back(std::move(batch));
+}
+
+void RecordQueue::GiveBack(std::vector<pmu::KeptRecord> kept) {
+  if (kept.empty()) return;
+  absl::MutexLock lock(&mutex_);
+  given_back_.insert(given_back_.end(), kept.begin(), kept.end());
 }
 
 RecordBatch RecordQueue::TakeSpare() {
@@ -155,7 +191,7 @@ RecordBatch RecordQueue::TakeSpare() {
   return batch;
 }
 
-std::vector<RecordBatch> RecordQueue::TakeBack() {
+std::vector<pmu::KeptRecord> RecordQueue::TakeBack() {
   absl::MutexLock lock(&mutex_);
   return std::exchange(given_back_, {});
 }

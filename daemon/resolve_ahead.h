@@ -28,10 +28,7 @@ class ResolveAhead {
         processes_(binaries, unwind::ProcessTable::Jit::kLeftOut),
         resolver_(binaries->rule_tables()) {}
 
-  static bool Resolves(const pmu::SampleRecord& sample, const WorkerEvent& how) {
-    return !how.resolve.lbr_call_stack && !sample.user_stack.empty();
-  }
-  // Fills batch->resolved(): one stack for each sample that Resolves() says yes to.
+  // Fills batch->resolved(), and marks whose they are.
   void Resolve(RecordBatch* batch);
 
  private:

@@ -176,13 +176,7 @@ absl::StatusOr<SessionSource> OpenLive(pmu::Kernel& kernel, pmu::Admission& admi
   }
   source.described.push_back(std::move(described));
   // Without the kernel's part no frame is the kernel's.
-  if (!spec.user_only()) {
-    source.kernel_names = ReadKernelNames(kernel);
-    if (source.kernel_names.symbols == nullptr) {
-      source.notes.push_back(
-          absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
-    }
-  }
+  if (!spec.user_only()) source.kernel_names = KernelNameSource(ReadKernelNames(kernel));
   pmu::EventSet* events = set->get();
   source.tasks = std::make_unique<SessionTasks>(table, ScopeOf(target));
   SessionTasks* tasks = source.tasks.get();
@@ -245,13 +239,10 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
     if (file.kernel && file.path == "[kernel.kallsyms]") recorded = file.build_id;
   }
   if (!recorded.empty() && recorded == KernelBuildId(kernel)) {
-    source.kernel_names = ReadKernelNames(kernel);
+    source.kernel_names = KernelNameSource([&kernel] { return ReadKernelNames(kernel); });
   } else {
-    source.kernel_names.missing = "the recording is of another kernel than the one that runs here";
-  }
-  if (source.kernel_names.symbols == nullptr) {
-    source.notes.push_back(
-        absl::StrCat("kernel frames have no names: ", source.kernel_names.missing));
+    source.kernel_names = KernelNameSource(
+        {.missing = "the recording is of another kernel than the one that runs here"});
   }
   for (const std::string& note : info.notes) source.notes.push_back(note);
   source.files = std::make_unique<RecordingFiles>(path, info.build_ids, Debuginfod::OfProcess());
@@ -265,6 +256,14 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
 }
 
 }  // namespace
+
+void AddNotes(const SessionSource& source, v1::Session* out) {
+  for (const std::string& note : source.notes) out->add_notes(note);
+  const KernelNames* kernel = source.kernel_names.known();
+  if (kernel != nullptr && !kernel->missing.empty()) {
+    out->add_notes(absl::StrCat("kernel frames have no names: ", kernel->missing));
+  }
+}
 
 pmu::EventRequest RequestOf(const v1::SessionSpec& spec) {
   pmu::EventRequest request{.event = spec.event(),

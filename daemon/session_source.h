@@ -34,7 +34,7 @@ struct SessionSource {
   std::vector<WorkerEvent> events;
   std::vector<v1::SessionEvent> described;  // for people
   std::vector<std::string> notes;
-  KernelNames kernel_names;
+  KernelNameSource kernel_names;
   // Files of a recording are its own; null: the machine's.
   std::unique_ptr<unwind::FileSource> files;
   uint32_t cpus = 0;
@@ -51,6 +51,9 @@ struct SessionSource {
   // Bytes read and in all, where that can be told.
   std::function<std::pair<uint64_t, uint64_t>()> progress;
 };
+
+// What a user must know of it, as far as it is known yet.
+void AddNotes(const SessionSource& source, v1::Session* out);
 
 // The spec with its defaults filled in, or what is wrong with it.
 absl::StatusOr<v1::SessionSpec> CheckSpec(v1::SessionSpec spec, bool replay);

@@ -37,10 +37,8 @@ bool StackIntern::EqualFrames::operator()(const std::shared_ptr<const StackInfo>
   return a->verdict == b->verdict && a->has_user == b->has_user && a->frames == b->frames;
 }
 
-StackIntern::StackIntern(const unwind::KernelSymbols* kernel, std::string kernel_symbols_missing,
-                         size_t budget_bytes)
-    : kernel_(kernel),
-      kernel_symbols_missing_(std::move(kernel_symbols_missing)),
+StackIntern::StackIntern(KernelNameSource kernel, size_t budget_bytes)
+    : kernel_(std::move(kernel)),
       budget_bytes_(budget_bytes),
       candidate_(std::make_shared<StackInfo>()) {}
 
@@ -61,7 +59,7 @@ std::shared_ptr<const BinaryInfo> StackIntern::InternKernelModule(const std::str
   if (known == nullptr) {
     known = std::make_shared<BinaryInfo>(BinaryInfo{
         next_binary_id++, module.empty() ? "[kernel.kallsyms]" : absl::StrCat("[", module, "]"), "",
-        kernel_symbols_missing_, nullptr});
+        kernel_.Get().missing, nullptr});
     bytes_ += sizeof(BinaryInfo) + 128;
   }
   return known;
@@ -123,7 +121,7 @@ const std::shared_ptr<const FrameInfo>& StackIntern::InternFrame(const unwind::R
                           : InternJitFile(*made_path);
   } else if (kernel) {
     std::string module;
-    name = unwind::NameKernelFrame(kernel_, frame, &module);
+    name = unwind::NameKernelFrame(kernel_.Get().symbols.get(), frame, &module);
     info->binary = InternKernelModule(module);
   } else {
     name = unwind::NameUserFrame(mapping, frame);

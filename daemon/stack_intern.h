@@ -18,11 +18,11 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "daemon/kernel_names.h"
 #include "daemon/recent_stacks.h"
 #include "daemon/sample.h"
 #include "pmu/record.h"
 #include "unwind/code_symbols.h"
-#include "unwind/kernel_symbols.h"
 #include "unwind/process_table.h"
 #include "unwind/stack_resolver.h"
 
@@ -34,9 +34,7 @@ class StackIntern {
   static constexpr size_t kLeastBytes = size_t{8} << 20;
   static constexpr size_t kMaxKernelCodeBytes = size_t{16} << 20;
 
-  // Borrows `kernel` (null: kernel frames have no names, for the reason given).
-  StackIntern(const unwind::KernelSymbols* kernel, std::string kernel_symbols_missing,
-              size_t budget_bytes = kDefaultBudgetBytes);
+  explicit StackIntern(KernelNameSource kernel, size_t budget_bytes = kDefaultBudgetBytes);
 
   // `time_ns`: of the sample; 0: unknown. Code made at run time is named as it was then, or where
   // `monotonic` is false (a recording by another clock than a JIT compiler's) as it was last.
@@ -97,8 +95,7 @@ class StackIntern {
                                               const unwind::Process& process, uint64_t time_ns,
                                               bool monotonic, bool* not_with_jit);
 
-  const unwind::KernelSymbols* const kernel_;
-  const std::string kernel_symbols_missing_;
+  const KernelNameSource kernel_;
   const size_t budget_bytes_;
   size_t bytes_ = 0;
   uint64_t resets_ = 0;

@@ -14,6 +14,8 @@ namespace {
 
 // Samples that are handed on together.
 constexpr size_t kDeliverSamples = 256;
+// Batches of a recording are on their way in both queues at a time.
+constexpr size_t kSpareWithAhead = 64;
 // Samples that are held at most for those who do not hurry: 72 KiB a worker, and 16 bytes for each
 // share in one.
 constexpr size_t kHeldSamples = 1024;
@@ -33,20 +35,22 @@ class HistoryOfSample : public unwind::TaskHistory {
 }  // namespace
 
 Worker::Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
-               const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
-               SampleSink* sink, SessionTasks* tasks, size_t ahead_bytes)
+               const KernelNameSource& kernel, SampleSink* sink, SessionTasks* tasks,
+               size_t ahead_bytes)
     : events_(*events),
       sink_(sink),
       tasks_(tasks),
       ahead_bytes_(ahead_bytes),
+      queue_(ahead_bytes != 0 ? kSpareWithAhead : RecordQueue::kSpareBatches),
       ahead_(ahead_bytes != 0 ? std::make_unique<ResolveAhead>(events, binaries) : nullptr),
       processes_(binaries),
       resolver_(binaries->rule_tables()),
-      intern_(kernel, kernel_symbols_missing) {}
+      intern_(kernel) {}
 
 void Worker::RunAhead() {
   while (std::optional<RecordBatch> batch = queue_.Pop()) {
     ahead_->Resolve(&*batch);
+    queue_.GiveBack(batch->TakeKept());
     resolved_.WaitForRoom(ahead_bytes_);
     resolved_.Push(*std::move(batch));
   }
@@ -75,7 +79,7 @@ void Worker::Run() {
 }
 
 void Worker::Work(RecordBatch* batch) {
-  ready_ = *batch->resolved();
+  ready_ = batch->resolved();
   for (const RecordBatch::Item& item : batch->items()) {
     HandleRecord(*batch, item);
   }
@@ -103,7 +107,7 @@ void Worker::HandleRecord(const RecordBatch& batch, const RecordBatch::Item& ite
   // What is made here is known to the session, or for one worker only.
   SessionTasks* const tasks = event == kMadeHere ? nullptr : tasks_;
   if (const auto* sample = std::get_if<pmu::SampleRecord>(&*decoded)) {
-    HandleSample(*sample, event, shares);
+    HandleSample(*sample, event, shares, item.resolved != 0 ? TakeReady() : nullptr);
   } else if (const auto* mmap = std::get_if<pmu::MmapRecord>(&*decoded)) {
     processes_.Apply(*mmap);
   } else if (const auto* comm = std::get_if<pmu::CommRecord>(&*decoded)) {
@@ -131,9 +135,8 @@ bool Worker::TakeShares(std::span<const SampleShare> shares, const unwind::Proce
 }
 
 void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
-                          std::span<const SampleShare> shares) {
+                          std::span<const SampleShare> shares, unwind::ResolvedStack* ready) {
   const WorkerEvent& how = events_[event];
-  unwind::ResolvedStack* const ready = TakeReady(record, how);
   now_ns_ = std::max(now_ns_, record.who.time);
   if (tasks_ != nullptr) tasks_->Apply(record);
   const unwind::Process& process = processes_.Get(record.who.pid);
@@ -163,8 +166,7 @@ void Worker::HandleSample(const pmu::SampleRecord& record, uint32_t event,
   Finish(current_, process);
 }
 
-unwind::ResolvedStack* Worker::TakeReady(const pmu::SampleRecord& record, const WorkerEvent& how) {
-  if (ahead_ == nullptr || !ResolveAhead::Resolves(record, how)) return nullptr;
+unwind::ResolvedStack* Worker::TakeReady() {
   unwind::ResolvedStack* const ready = &ready_.front();
   ready_ = ready_.subspan(1);
   return ready;

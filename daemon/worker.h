@@ -38,8 +38,8 @@ class Worker {
   // of their own (ResolveAhead), so many bytes of records before this one names them; 0: by this
   // one.
   Worker(const std::vector<WorkerEvent>* events, unwind::BinaryCache* binaries,
-         const unwind::KernelSymbols* kernel, const std::string& kernel_symbols_missing,
-         SampleSink* sink, SessionTasks* tasks = nullptr, size_t ahead_bytes = 0);
+         const KernelNameSource& kernel, SampleSink* sink, SessionTasks* tasks = nullptr,
+         size_t ahead_bytes = 0);
 
   RecordQueue& queue() { return queue_; }
   // Works until the queue is closed and empty.
@@ -59,10 +59,10 @@ class Worker {
   // Takes batches from queue_ to resolved_ until the former is closed and empty.
   void RunAhead();
   void HandleRecord(const RecordBatch& batch, const RecordBatch::Item& item);
+  // `ready`: what was resolved ahead; nullptr: nothing was.
   void HandleSample(const pmu::SampleRecord& record, uint32_t event,
-                    std::span<const SampleShare> shares);
-  // What was resolved ahead of the sample; nullptr: it was not.
-  unwind::ResolvedStack* TakeReady(const pmu::SampleRecord& record, const WorkerEvent& how);
+                    std::span<const SampleShare> shares, unwind::ResolvedStack* ready);
+  unwind::ResolvedStack* TakeReady();
   // Makes the sample's stack current_'s.
   void ResolveSample(const pmu::SampleRecord& record, const WorkerEvent& how,
                      const unwind::Process& process, unwind::ResolvedStack* ready);
@@ -80,8 +80,8 @@ class Worker {
   const std::vector<WorkerEvent>& events_;
   SampleSink* const sink_;
   SessionTasks* const tasks_;
-  RecordQueue queue_;
   const size_t ahead_bytes_;
+  RecordQueue queue_;
   const std::unique_ptr<ResolveAhead> ahead_;  // null: this thread resolves
   RecordQueue resolved_;                       // what it has done
   // Of the batch at work: what was resolved ahead and is not used yet.

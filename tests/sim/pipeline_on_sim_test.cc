@@ -62,7 +62,7 @@ TEST_P(PipelineOnSim, DeliversTheTruth) {
   pmu::Admission admission(pmu::DetectAdmissionLimits(kernel));
   auto source = daemon::OpenSessionSource(kernel, admission, "simulated", *checked);
   ASSERT_TRUE(source.ok()) << source.status();
-  ASSERT_NE(source->kernel_names.symbols, nullptr) << source->kernel_names.missing;
+  ASSERT_NE(source->kernel_names.Get().symbols, nullptr) << source->kernel_names.Get().missing;
   EXPECT_EQ(source->described[0].stack_mode(), mode);
 
   unwind::BinaryCache binaries(&files);
@@ -71,7 +71,7 @@ TEST_P(PipelineOnSim, DeliversTheTruth) {
   {
     const auto begin = source->begin;
     daemon::Pipeline pipeline(std::move(source->records), source->events, &binaries,
-                              source->kernel_names.symbols.get(), "", &sink, {.workers = 2});
+                              source->kernel_names, &sink, {.workers = 2});
     pmu::RecordWriter known;
     ASSERT_TRUE(begin(&known).ok());
     absl::Notification done;

@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "../pmu/fake_kernel.h"
+#include "absl/time/clock.h"
 
 namespace lbrd::daemon {
 namespace {
@@ -49,6 +54,31 @@ TEST(KernelNamesTest, SaysWhyThereAreNone) {
   kernel.files[kKallsyms] = "0000000000000000 T startup\n";
   EXPECT_EQ(ReadKernelNames(kernel).symbols, nullptr);
   EXPECT_FALSE(ReadKernelNames(kernel).missing.empty());
+}
+
+TEST(KernelNameSource, ReadsWhenItIsAskedAndOnce) {
+  std::atomic<int> reads = 0;
+  const KernelNameSource source([&reads] {
+    ++reads;
+    absl::SleepFor(absl::Milliseconds(20));  // so that others ask meanwhile
+    return KernelNames{.missing = "for a reason"};
+  });
+  const KernelNameSource copy = source;
+  EXPECT_EQ(source.known(), nullptr);
+  EXPECT_EQ(reads, 0);
+  std::vector<std::thread> askers;
+  for (int i = 0; i < 4; ++i) {
+    askers.emplace_back([&copy] { EXPECT_EQ(copy.Get().missing, "for a reason"); });
+  }
+  for (std::thread& asker : askers) asker.join();
+  EXPECT_EQ(reads, 1);
+  EXPECT_EQ(source.known(), &copy.Get());
+}
+
+TEST(KernelNameSource, WhatIsKnownIsKnownAtOnce) {
+  const KernelNameSource source(KernelNames{.missing = "hidden"});
+  ASSERT_NE(source.known(), nullptr);
+  EXPECT_EQ(source.known()->missing, "hidden");
 }
 
 }  // namespace

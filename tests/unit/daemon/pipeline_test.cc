@@ -84,8 +84,8 @@ class PipelineTest : public ::testing::Test {
             const pmu::RecordFormat& format = pmu::WireSampleFormat()) {
     source_ = source.get();
     pipeline_ = std::make_unique<Pipeline>(
-        std::move(source), std::vector<WorkerEvent>{{.format = format}}, &binaries_, nullptr, "",
-        options.gate == nullptr ? &sink_ : nullptr, options);
+        std::move(source), std::vector<WorkerEvent>{{.format = format}}, &binaries_,
+        KernelNameSource(), options.gate == nullptr ? &sink_ : nullptr, options);
   }
   void Start(pmu::RecordWriter known = {}) {
     pipeline_->Start(std::move(known), [this](absl::Status status) {
@@ -158,7 +158,7 @@ TEST_F(PipelineTest, DeliversEverySampleOfEveryProcess) {
 }
 
 TEST_F(PipelineTest, LargeSamplesAreReadWhereTheirSourceKeepsThem) {
-  constexpr uint64_t kSamples = 5000;
+  constexpr uint64_t kSamples = 20'000;
   auto source = std::make_unique<ScriptedSource>(/*patient=*/true);
   source->KeepRecords();
   for (uint64_t time = 1; time <= kSamples; ++time) {
@@ -196,7 +196,7 @@ pmu::RecordFormat CopyFormat() {
 
 pmu::Words SampleWithCopy(int32_t pid, uint64_t time, uint64_t code) {
   constexpr uint64_t kStack = 0x7ff000;
-  constexpr size_t kWords = 64;
+  constexpr size_t kWords = 160;
   pmu::Words words =
       pmu::Wire({.ip = code + time % 64, .pid = pid, .tid = pid, .time = time, .period = 17});
   words.insert(words.end(),
@@ -272,6 +272,21 @@ TEST_F(PipelineTest, ResolvingAheadChangesNothing) {
   ASSERT_TRUE(RunToEnd().ok());
   EXPECT_EQ(told(sink_.samples()), expected);
   EXPECT_EQ(pipeline_->stats().undecodable_samples, undecodable);
+
+  // Nor does it where stacks stand apart, copied or let go as soon as they are unwound.
+  for (const bool keeps : {false, true}) {
+    SCOPED_TRACE(keeps);
+    sink_.Forget();
+    done_ = false;
+    auto apart = script(/*patient=*/true);
+    apart->SplitSamples(CopyFormat());
+    if (keeps) apart->KeepRecords();
+    Make(std::move(apart), {.workers = 1, .queue_bytes = 1}, CopyFormat());
+    ASSERT_TRUE(RunToEnd().ok());
+    EXPECT_EQ(told(sink_.samples()), expected);
+    EXPECT_EQ(source_->kept() > 1900, keeps);
+    EXPECT_EQ(source_->let_go() > source_->kept() / 4, keeps);
+  }
 }
 
 TEST_F(PipelineTest, APatientSourceWaitsForASlowSink) {

@@ -102,6 +102,50 @@ TEST(RecordBatch, JoinsSplitSamplesWithTheirStacks) {
   }
 }
 
+TEST(RecordBatch, WhatIsResolvedNeedsItsStackNoMore) {
+  pmu::RecordFormat format = pmu::WireSampleFormat();
+  format.sample_type |= PERF_SAMPLE_STACK_USER;
+  const std::vector<std::byte> stack(4096, std::byte{0x5a});
+  pmu::Words words = pmu::Wire({.time = 1});
+  words.push_back(0);
+  words[0] = pmu::HeaderWord(PERF_RECORD_SAMPLE, 0, words.size() * 8);
+  const pmu::RawRecord split{.header = pmu::HeaderOf(words),
+                             .event = 2,
+                             .stack = {.begin = stack.data(), .bytes = 4096, .asked = 8192}};
+  RecordBatch batch;
+  for (uint32_t i = 0; i < 3; ++i) batch.AppendSplit(split, pmu::KeptRecord{.place = i}, {});
+  batch.AppendSplit(split, std::nullopt, {});
+  for (const size_t item : {0, 3, 2}) {
+    batch.Resolve(item)->frames.resize(10);
+    EXPECT_TRUE(batch.TakeKept().empty()) << "the second one is still looked at";
+  }
+  batch.Resolve(1)->frames.resize(10);
+  EXPECT_GE(batch.bytes(), 3 * stack.size() + 4 * 10 * sizeof(unwind::ResolvedFrame));
+  EXPECT_EQ(batch.TakeKept().size(), 3u);
+  EXPECT_LT(batch.bytes(), 2 * stack.size()) << "one is copied";
+  EXPECT_EQ(batch.resolved().size(), 4u);
+  for (const RecordBatch::Item& item : batch.items()) {
+    const auto record = batch.Decode(item, format);
+    ASSERT_TRUE(record.ok()) << record.status();
+    EXPECT_EQ(std::get<pmu::SampleRecord>(*record).who.time, 1u);
+    EXPECT_TRUE(std::get<pmu::SampleRecord>(*record).user_stack.empty()) << "nobody may look";
+    EXPECT_NE(item.resolved, 0u);
+  }
+  EXPECT_TRUE(batch.Clear());
+  EXPECT_TRUE(batch.resolved().empty());
+}
+
+TEST(RecordBatch, WhatStandsInTheSourceAsAWholeIsNeededUntilTheEnd) {
+  const pmu::Words kept = pmu::Wire({.time = 1});
+  RecordBatch batch;
+  batch.AppendKept(pmu::HeaderOf(kept), 0, {.place = 7}, {});
+  batch.Resolve(0);
+  EXPECT_TRUE(batch.TakeKept().empty());
+  RecordQueue queue;
+  queue.GiveBack(std::move(batch));
+  ASSERT_EQ(queue.TakeBack().size(), 1u);
+}
+
 TEST(RecordQueue, ThePusherGetsBackWhatIsGivenBack) {
   RecordQueue queue;
   const pmu::Words kept = pmu::Wire({.time = 1});
@@ -113,7 +157,7 @@ TEST(RecordQueue, ThePusherGetsBackWhatIsGivenBack) {
   EXPECT_TRUE(queue.TakeBack().empty());
   for (int i = 0; i < 20; ++i) queue.GiveBack(*queue.Pop());
   uint32_t seen = 0;
-  for (const RecordBatch& batch : queue.TakeBack()) EXPECT_EQ(batch.kept()[0].place, seen++);
+  for (const pmu::KeptRecord& kept_record : queue.TakeBack()) EXPECT_EQ(kept_record.place, seen++);
   EXPECT_EQ(seen, 20u);
   EXPECT_TRUE(queue.TakeBack().empty());
 }

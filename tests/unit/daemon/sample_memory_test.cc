@@ -64,7 +64,7 @@ TEST_F(SampleMemoryTest, AQuarterIsLeftToAdmins) {
 
 TEST_F(SampleMemoryTest, AStackCountsOnceHoweverManyHoldIt) {
   const unwind::Process process;
-  auto intern = std::make_unique<StackIntern>(nullptr, "");
+  auto intern = std::make_unique<StackIntern>(KernelNameSource());
   std::shared_ptr<const StackInfo> held = intern->Intern(StackOf(0x1000, 20), process);
   const size_t one = memory_.bytes() - before_;
   EXPECT_GE(one, 20 * sizeof(FrameInfo));
@@ -80,7 +80,7 @@ TEST_F(SampleMemoryTest, AStackCountsOnceHoweverManyHoldIt) {
 
 TEST_F(SampleMemoryTest, WhatOnlyTheTablesHoldGoesWhenItIsShort) {
   const unwind::Process process;
-  StackIntern intern(nullptr, "");
+  StackIntern intern{KernelNameSource()};
   uint64_t address = 0x1000;
   const auto fill = [&](size_t bytes) {
     const size_t one = 64 * sizeof(FrameInfo);

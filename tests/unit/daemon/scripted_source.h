@@ -16,6 +16,7 @@
 #include "../pmu/wire_records.h"
 #include "absl/synchronization/mutex.h"
 #include "pmu/record_source.h"
+#include "pmu/split_sample.h"
 
 namespace lbrd::daemon {
 
@@ -46,13 +47,17 @@ class ScriptedSource : public pmu::RecordSource {
   // Keeps the large records that it is asked to keep, until they are let go: then what they were is
   // overwritten.
   void KeepRecords() { keeps_ = true; }
+  // Hands samples of that format out apart from their stacks.
+  void SplitSamples(const pmu::RecordFormat& format) { split_ = format; }
   std::optional<pmu::KeptRecord> Keep() override {
     if (!keeps_) return std::nullopt;
     kept_.push_back(std::move(current_));
+    kept_stacks_.push_back(std::move(stack_));
     return pmu::KeptRecord{.place = static_cast<uint32_t>(kept_.size() - 1)};
   }
   void LetGo(const pmu::KeptRecord& kept) override {
     std::fill(kept_.at(kept.place).begin(), kept_.at(kept.place).end(), UINT64_MAX);
+    std::fill(kept_stacks_.at(kept.place).begin(), kept_stacks_.at(kept.place).end(), UINT64_MAX);
     ++let_go_;
   }
   size_t kept() const { return kept_.size(); }
@@ -76,6 +81,8 @@ class ScriptedSource : public pmu::RecordSource {
       // A place of its own, overwritten by the next record: who keeps a pointer to it, is found
       // out.
       current_ = std::get<pmu::Words>(step);
+      stack_.clear();
+      out->stack = split_.has_value() ? SplitCurrent() : pmu::StackCopy{};
       out->header = pmu::HeaderOf(current_);
       out->event = 0;
       const auto who = pmu::PeekRecord(out->header, events_[0].format);
@@ -106,6 +113,22 @@ class ScriptedSource : public pmu::RecordSource {
   }
 
  private:
+  // The stack moves to one place, the rest of the sample to another.
+  pmu::StackCopy SplitCurrent() {
+    pmu::Words less(current_.size());
+    const auto fields = std::as_bytes(std::span(current_)).subspan(sizeof(perf_event_header));
+    const auto split = pmu::Split(*pmu::HeaderOf(current_), fields, *split_,
+                                  reinterpret_cast<std::byte*>(less.data()));
+    if (!split.has_value()) return {};
+    stack_.resize((split->stack.bytes + 7) / 8);
+    std::memcpy(stack_.data(), split->stack.begin, split->stack.bytes);
+    less.resize(split->record_bytes / 8);
+    current_ = std::move(less);
+    pmu::StackCopy moved = split->stack;
+    moved.begin = reinterpret_cast<const std::byte*>(stack_.data());
+    return moved;
+  }
+
   struct Pause {};
   using Step = std::variant<pmu::Words, Pause, std::function<void()>, absl::Status>;
 
@@ -114,8 +137,11 @@ class ScriptedSource : public pmu::RecordSource {
   std::vector<Step> script_;
   size_t at_ = 0;
   pmu::Words current_;
+  pmu::Words stack_;  // of the current one, if it was split
+  std::optional<pmu::RecordFormat> split_;
   bool keeps_ = false;
   std::deque<pmu::Words> kept_;
+  std::deque<pmu::Words> kept_stacks_;
   size_t let_go_ = 0;
   bool runs_on_ = false;
   bool finished_ = false;

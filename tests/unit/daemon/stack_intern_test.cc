@@ -42,7 +42,7 @@ class StackInternTest : public ::testing::Test {
   NoFiles files_;
   unwind::BinaryCache binaries_{&files_};
   unwind::Process process_{.pid = 10, .space = {}, .comms = {}};
-  StackIntern intern_{nullptr, "kptr_restrict hides them"};
+  StackIntern intern_{KernelNameSource({.missing = "kptr_restrict hides them"})};
 };
 
 TEST_F(StackInternTest, StoresTheSameStackOnce) {
@@ -162,7 +162,7 @@ TEST_F(StackInternTest, SaysWhyKernelFramesHaveNoNames) {
 }
 
 TEST_F(StackInternTest, StartsAnewOverBudgetAndKeepsWhatIsHeld) {
-  StackIntern small(nullptr, "", /*budget_bytes=*/4096);
+  StackIntern small(KernelNameSource(), /*budget_bytes=*/4096);
   const auto first = small.Intern(User({0x400100}), process_);
   uint64_t address = 0x401000;
   while (small.resets() == 0) {
@@ -177,7 +177,7 @@ TEST_F(StackInternTest, StartsAnewOverBudgetAndKeepsWhatIsHeld) {
 }
 
 TEST_F(StackInternTest, GivesIdsThatAreUniqueAcrossInterners) {
-  StackIntern other(nullptr, "");
+  StackIntern other{KernelNameSource()};
   std::set<uint64_t> stacks;
   std::set<uint32_t> frames;
   for (uint64_t i = 0; i < 50; ++i) {
@@ -260,7 +260,7 @@ TEST(StackInternJitTest, NamesCodeMadeAtRunTimeInEachProcess) {
                                     .executable = true,
                                     .path = "//anon"});
   }
-  StackIntern intern(nullptr, "");
+  StackIntern intern{KernelNameSource()};
   ResolvedStack stack;
   for (const uint64_t ip : {0x7f0000000010, 0x7f0000000200}) {
     stack.frames.push_back({.ip = ip, .source = FrameSource::kGuess});
