@@ -124,6 +124,7 @@ void DefinitionEncoder::AddStack(const StackInfo& stack, v1::Definitions* out) {
   if (!stacks_.insert(stack.id).second) return;
   v1::Stack* encoded = out->add_stacks();
   encoded->set_id(stack.id);
+  encoded->mutable_frame_ids()->Reserve(static_cast<int>(stack.frames.size()));
   for (const auto& frame : stack.frames) {
     AddFrame(frame, out);
     encoded->add_frame_ids(frame->id);
