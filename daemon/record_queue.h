@@ -79,6 +79,7 @@ class RecordBatch {
     return reinterpret_cast<const perf_event_header*>(words_.data() + item.word);
   }
   absl::StatusOr<pmu::Record> Decode(const Item& item, const pmu::RecordFormat& format) const {
+    if (item.split == 0) return pmu::DecodeRecord(record(item), format);
     return pmu::DecodeSplit(record(item), stack(item), format);
   }
   std::span<const SampleShare> shares(const Item& item) const {

@@ -242,7 +242,7 @@ absl::StatusOr<SessionSource> OpenRecording(pmu::Kernel& kernel, const v1::Sessi
     source.kernel_names = KernelNameSource([&kernel] { return ReadKernelNames(kernel); });
   } else {
     source.kernel_names = KernelNameSource(
-        {.missing = "the recording is of another kernel than the one that runs here"});
+        KernelNames{.missing = "the recording is of another kernel than the one that runs here"});
   }
   for (const std::string& note : info.notes) source.notes.push_back(note);
   source.files = std::make_unique<RecordingFiles>(path, info.build_ids, Debuginfod::OfProcess());

@@ -12,9 +12,6 @@ namespace lbrd::pmu {
 namespace {
 
 constexpr size_t kAlignment = alignof(uint64_t);
-// Chunks kept for their next use; more than that go back to the allocator, and cost page faults
-// when they come again. As many as some rounds of perf record with large rings.
-constexpr size_t kSpareChunks = 32;
 
 // Samples of at least so many bytes are not copied out of a window as a whole.
 constexpr size_t kLargeSample = 1024;
@@ -42,12 +39,13 @@ std::byte* NewMemory(size_t bytes, bool filled) {
 void ChunkPool::FreeMemory::operator()(std::byte* memory) const { std::free(memory); }
 
 uint32_t ChunkPool::Take(bool filled) {
-  if (free_.empty()) {
-    free_.push_back(static_cast<uint32_t>(chunks_.size()));
+  std::vector<uint32_t>& free = spare_.empty() ? empty_ : spare_;
+  if (free.empty()) {
+    free.push_back(static_cast<uint32_t>(chunks_.size()));
     chunks_.emplace_back();
   }
-  const uint32_t index = free_.back();
-  free_.pop_back();
+  const uint32_t index = free.back();
+  free.pop_back();
   Chunk& chunk = chunks_[index];
   if (chunk.memory == nullptr) chunk.memory.reset(NewMemory(chunk_bytes_, filled));
   chunk.users = 1;
@@ -87,8 +85,9 @@ void ChunkPool::LetGo(uint32_t chunk) {
 
 void ChunkPool::Free(uint32_t chunk) {
   chunks_[chunk].window = {};
-  if (free_.size() >= kSpareChunks) chunks_[chunk].memory.reset();
-  free_.push_back(chunk);
+  if (spare_.size() < kSpareChunks) return spare_.push_back(chunk);
+  chunks_[chunk].memory.reset();
+  empty_.push_back(chunk);
 }
 
 RecordAssembler::~RecordAssembler() {

@@ -30,6 +30,9 @@ namespace lbrd::pmu {
 class ChunkPool {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
+  // Chunks kept for their next use; more than that go back to the allocator, and cost page faults
+  // when they come again. As many as some rounds of perf record with large rings.
+  static constexpr size_t kSpareChunks = 32;
   // Chunks that may have keepers at a time.
   static constexpr size_t kMaxKeptChunks = 32;
 
@@ -69,7 +72,8 @@ class ChunkPool {
 
   const size_t chunk_bytes_;
   std::vector<Chunk> chunks_;
-  std::vector<uint32_t> free_;
+  std::vector<uint32_t> spare_;  // free, with memory
+  std::vector<uint32_t> empty_;  // free, without
   size_t used_chunks_ = 0;
   size_t kept_chunks_ = 0;
 };

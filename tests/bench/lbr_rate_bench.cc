@@ -213,9 +213,9 @@ class Measurement {
     // Both ways know the same processes.
     static_cast<void>(tasks_.Begin({}));
     static_cast<void>(more_tasks_.Begin({}));
-    worker_ =
-        std::make_unique<Worker>(&recording_.events, &binaries_,
-                                 KernelNameSource({.missing = "not asked for"}), &sink_, &tasks_);
+    worker_ = std::make_unique<Worker>(&recording_.events, &binaries_,
+                                       KernelNameSource(KernelNames{.missing = "not asked for"}),
+                                       &sink_, &tasks_);
     RecordBatch known;
     for (const StoredRecord& record : recording.known) {
       known.Append(record.header(), record.event);

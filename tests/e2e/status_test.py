@@ -6,7 +6,7 @@ import pathlib
 import time
 import unittest
 
-from lbrd_fixture import Daemon, Demo, LBRCTL, PATIENCE, main, require_root, resident_bytes, run
+from lbrd_fixture import DEMO, Daemon, Demo, LBRCTL, PATIENCE, main, require_root, resident_bytes, run
 
 
 
@@ -115,6 +115,32 @@ class Status(unittest.TestCase):
                 self.assertGreater(status(daemon)["contexts"], 0)
             self.wait_for(daemon, lambda now: now["sessions_stopped"] == 1)
             self.assertEqual(status(daemon)["contexts"], 0)
+
+    def test_what_unwinding_did_adds_up(self):
+        with Daemon() as daemon:
+            # Of the process alone: with user mode only, each of its samples has a copy of a stack.
+            samples, session = daemon.record("-F", "499", "--stack", "dwarf", "--user-only", "-d", "2s",
+                                             "--", DEMO, "--seconds", "1")
+            self.assertGreater(len(samples), 100)
+            did = json.loads(daemon.lbrctl("status", "--json").stdout)["unwinding"]
+            verdicts = {entry["name"]: int(entry["value"]) for entry in did["stacks_by_verdict"]}
+            figures = {name: int(value) for name, value in did.items() if name != "stacks_by_verdict"}
+            self.assertEqual(sum(verdicts.values()), len(samples))
+            self.assertEqual(figures["stacks"], len(samples))
+            complete = sum(sample["verdict"]["state"] == "complete" for sample in samples)
+            self.assertEqual(verdicts["complete"], complete)
+            self.assertGreater(complete, len(samples) // 2)
+            # What was the same again was not unwound again.
+            copies = figures["copies"]
+            self.assertLessEqual(copies + figures["identical_copies"], len(samples))
+            self.assertGreater(copies + figures["identical_copies"], len(samples) * 9 // 10)
+            # A look for each frame that was found by a rule, and most of them in the caches.
+            self.assertGreater(figures["rule_lookups"], copies)
+            self.assertLessEqual(figures["rule_cache_hits"] + figures["rule_shared_hits"],
+                                 figures["rule_lookups"])
+            self.assertGreater(figures["rule_cache_hits"], figures["rule_lookups"] // 2)
+            shown = daemon.lbrctl("status").stdout
+            self.assertRegex(shown, rf"(?m)^stacks +{len(samples):,} samples, [0-9.]+% complete$")
 
     def test_the_table_fits_a_terminal(self):
         with Daemon() as daemon:

@@ -42,7 +42,7 @@ class StackInternTest : public ::testing::Test {
   NoFiles files_;
   unwind::BinaryCache binaries_{&files_};
   unwind::Process process_{.pid = 10, .space = {}, .comms = {}};
-  StackIntern intern_{KernelNameSource({.missing = "kptr_restrict hides them"})};
+  StackIntern intern_{KernelNameSource(KernelNames{.missing = "kptr_restrict hides them"})};
 };
 
 TEST_F(StackInternTest, StoresTheSameStackOnce) {

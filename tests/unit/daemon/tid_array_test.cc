@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <climits>
+
 namespace lbrd::daemon {
 namespace {
 
@@ -31,13 +34,19 @@ TEST(TidArray, PreparedTidsCostNoFault) {
 #if defined(LBRD_TSAN) || defined(LBRD_ASAN)
   GTEST_SKIP() << "the sanitizers' own memory of each access faults";
 #endif
-  TidArray<uint64_t> numbers;
-  numbers.Prepare(10'000, 4'096);
-  if (numbers.At(10'000) != 0) FAIL();  // what comes with the first touch of anything here
-  const long before = FaultsOfThisThread();
-  for (int32_t tid = 10'000; tid < 14'096; ++tid) numbers.At(tid) = 1;
+  // The kernel may move or age any page of the process meanwhile, which costs a fault as well: so
+  // the best of some.
+  long least = LONG_MAX;
+  for (int trial = 0; trial < 10; ++trial) {
+    TidArray<uint64_t> numbers;
+    numbers.Prepare(10'000, 4'096);
+    if (numbers.At(10'000) != 0) FAIL();  // what comes with the first touch of anything here
+    const long before = FaultsOfThisThread();
+    for (int32_t tid = 10'000; tid < 14'096; ++tid) numbers.At(tid) = 1;
+    least = std::min(least, FaultsOfThisThread() - before);
+  }
   // Where the kernel cannot do it ahead (before 5.14), each of the 8 pages and more costs one.
-  EXPECT_EQ(FaultsOfThisThread() - before, 0);
+  EXPECT_EQ(least, 0);
 }
 
 TEST(TidArray, PreparingEndsWithTheLastTid) {
