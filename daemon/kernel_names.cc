@@ -62,7 +62,7 @@ const KernelNames& KernelNameSource::Get() const {
     state_->names = state_->read();
     state_->known.store(true, std::memory_order_release);  // pairs with known()
   });
-  return state_->names;
+  return *known();  // who waited acquires there what was read, as ThreadSanitizer can see
 }
 
 const KernelNames* KernelNameSource::known() const {
