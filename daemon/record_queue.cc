@@ -15,6 +15,34 @@ constexpr size_t kMostReused = size_t{1} << 20;
 
 }  // namespace
 
+inline void RecordBatch::Reserve() {
+  // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
+  if (words_.capacity() != 0 || !kept_.empty()) return;
+  words_.reserve(kBatchWords);
+  items_.reserve(kBatchItems);
+}
+
+inline void RecordBatch::Copy(const std::byte* from, size_t bytes) {
+  if (bytes % 8 == 0) {
+    const auto* words = reinterpret_cast<const uint64_t*>(from);
+    words_.insert(words_.end(), words, words + bytes / 8);
+    return;
+  }
+  const size_t word = words_.size();
+  words_.resize(word + bytes / 8 + 1);
+  std::memcpy(words_.data() + word, from, bytes);
+}
+
+inline RecordBatch::Item& RecordBatch::AddItem(size_t word, uint32_t event,
+                                               std::span<const SampleShare> shares) {
+  Item& item = items_.emplace_back(Item{.word = word,
+                                        .event = event,
+                                        .share_count = static_cast<uint32_t>(shares.size()),
+                                        .first_share = shares_.size()});
+  shares_.insert(shares_.end(), shares.begin(), shares.end());
+  return item;
+}
+
 void RecordBatch::Append(const perf_event_header* header, uint32_t event,
                          std::span<const SampleShare> shares,
                          const std::optional<pmu::EmptyStack>& empty) {
@@ -25,14 +53,14 @@ void RecordBatch::Append(const perf_event_header* header, uint32_t event,
   } else {
     Copy(reinterpret_cast<const std::byte*>(header), header->size);
   }
-  AddItem({.word = word, .event = event}, shares);
+  AddItem(word, event, shares);
 }
 
 void RecordBatch::AppendKept(const perf_event_header* header, uint32_t event,
                              const pmu::KeptRecord& kept, std::span<const SampleShare> shares) {
   const size_t word = words_.size();
   words_.push_back(reinterpret_cast<uintptr_t>(header));
-  AddItem({.word = word, .event = event, .kept = 1}, shares);
+  AddItem(word, event, shares).kept = 1;
   kept_.push_back(kept);
   kept_bytes_ += header->size;
   ++looked_at_;
@@ -56,7 +84,7 @@ void RecordBatch::AppendSplit(const pmu::RawRecord& record,
   words_.resize(word);
   std::memcpy(words_.data() + word - kStackWords, &stack, sizeof(stack));
   Copy(reinterpret_cast<const std::byte*>(record.header), record.header->size);
-  AddItem({.word = word, .event = record.event, .split = 1}, shares);
+  AddItem(word, record.event, shares).split = 1;
 }
 
 unwind::ResolvedStack* RecordBatch::Resolve(size_t item) {
@@ -88,38 +116,12 @@ pmu::StackCopy RecordBatch::stack(const Item& item) const {
   return stack.copy;
 }
 
-size_t RecordBatch::bytes() const {
-  size_t bytes = kept_bytes_ + words_.size() * 8 + items_.size() * sizeof(Item) +
-                 shares_.size() * sizeof(SampleShare);
+size_t RecordBatch::resolved_bytes() const {
+  size_t bytes = 0;
   for (size_t i = 0; i < resolved_size_; ++i) {
     bytes += sizeof(resolved_[i]) + resolved_[i].frames.size() * sizeof(unwind::ResolvedFrame);
   }
   return bytes;
-}
-
-void RecordBatch::Reserve() {
-  // Growing by doubling would copy large samples again and again; but those may be kept elsewhere.
-  if (words_.capacity() != 0 || !kept_.empty()) return;
-  words_.reserve(kBatchWords);
-  items_.reserve(kBatchItems);
-}
-
-void RecordBatch::Copy(const std::byte* from, size_t bytes) {
-  if (bytes % 8 == 0) {
-    const auto* words = reinterpret_cast<const uint64_t*>(from);
-    words_.insert(words_.end(), words, words + bytes / 8);
-    return;
-  }
-  const size_t word = words_.size();
-  words_.resize(word + bytes / 8 + 1);
-  std::memcpy(words_.data() + word, from, bytes);
-}
-
-void RecordBatch::AddItem(Item item, std::span<const SampleShare> shares) {
-  item.share_count = static_cast<uint32_t>(shares.size());
-  item.first_share = shares_.size();
-  items_.push_back(item);
-  shares_.insert(shares_.end(), shares.begin(), shares.end());
 }
 
 bool RecordBatch::Clear() {

@@ -64,7 +64,10 @@ class RecordBatch {
   // The same, taken out as soon as nobody looks at any of it any more.
   std::vector<pmu::KeptRecord> TakeKept();
   void LookAway() { looked_at_ = 0; }
-  size_t bytes() const;
+  size_t bytes() const {
+    return kept_bytes_ + words_.size() * 8 + items_.size() * sizeof(Item) +
+           shares_.size() * sizeof(SampleShare) + (resolved_size_ == 0 ? 0 : resolved_bytes());
+  }
   size_t kept_bytes() const { return kept_bytes_; }  // of these, where the source has them
   bool empty() const { return items_.empty() && departure_ == nullptr; }
   // Empty again, with the memory it had, unless that is more than a batch usually takes. What is
@@ -94,10 +97,11 @@ class RecordBatch {
   };
   static constexpr size_t kStackWords = sizeof(Stack) / 8;
   Stack stack_of(const Item& item) const;
+  size_t resolved_bytes() const;
   pmu::StackCopy stack(const Item& item) const;  // empty once it is resolved
   void Reserve();
   void Copy(const std::byte* from, size_t bytes);  // to the end of words_; from is 8-byte aligned
-  void AddItem(Item item, std::span<const SampleShare> shares);
+  Item& AddItem(size_t word, uint32_t event, std::span<const SampleShare> shares);
 
   std::vector<uint64_t> words_;
   std::vector<Item> items_;
