@@ -25,6 +25,22 @@ uint64_t FirstTime(const RecordBatch& batch) {
   return pmu::PeekRecord(batch.record(batch.items()[0]), pmu::WireSampleFormat())->time;
 }
 
+// A sample whose stack stands apart.
+struct SampleApart {
+  explicit SampleApart(uint32_t stack_bytes) : stack(stack_bytes, std::byte{0x5a}) {
+    format.sample_type |= PERF_SAMPLE_STACK_USER;
+    words.push_back(0);  // of the stack, in the record
+    words[0] = pmu::HeaderWord(PERF_RECORD_SAMPLE, 0, words.size() * 8);
+    record = {.header = pmu::HeaderOf(words),
+              .event = 2,
+              .stack = {.begin = stack.data(), .bytes = stack_bytes, .asked = 8192}};
+  }
+  const std::vector<std::byte> stack;
+  pmu::RecordFormat format = pmu::WireSampleFormat();
+  pmu::Words words = pmu::Wire({.time = 1});
+  pmu::RawRecord record;
+};
+
 TEST(RecordBatch, KeepsRecordsByteForByte) {
   RecordBatch batch;
   EXPECT_TRUE(batch.empty());
@@ -71,61 +87,45 @@ TEST(RecordBatch, SaysWhereKeptRecordsAre) {
 }
 
 TEST(RecordBatch, JoinsSplitSamplesWithTheirStacks) {
-  pmu::RecordFormat format = pmu::WireSampleFormat();
-  format.sample_type |= PERF_SAMPLE_STACK_USER;
-  const std::vector<std::byte> stack(4093, std::byte{0x5a});
-  pmu::Words words = pmu::Wire({.time = 1});
-  words.push_back(0);
-  words[0] = pmu::HeaderWord(PERF_RECORD_SAMPLE, 0, words.size() * 8);
-  const pmu::RawRecord split{.header = pmu::HeaderOf(words),
-                             .event = 2,
-                             .stack = {.begin = stack.data(), .bytes = 4093, .asked = 8192}};
+  const SampleApart split(4093);
   const SampleShare share{};
   RecordBatch batch;
-  batch.AppendSplit(split, pmu::KeptRecord{.place = 9}, {});
-  for (int i = 0; i < 100; ++i) batch.AppendSplit(split, std::nullopt, {&share, 1});
-  EXPECT_GE(batch.bytes(), 101 * stack.size());
+  batch.AppendSplit(split.record, pmu::KeptRecord{.place = 9}, {});
+  for (int i = 0; i < 100; ++i) batch.AppendSplit(split.record, std::nullopt, {&share, 1});
+  EXPECT_GE(batch.bytes(), 101 * split.stack.size());
   ASSERT_EQ(batch.items().size(), 101u);
   ASSERT_EQ(batch.kept().size(), 1u);
   for (const RecordBatch::Item& item : batch.items()) {
-    const auto record = batch.Decode(item, format);
+    const auto record = batch.Decode(item, split.format);
     ASSERT_TRUE(record.ok()) << record.status();
     const auto& sample = std::get<pmu::SampleRecord>(*record);
     EXPECT_EQ(item.event, 2u);
     EXPECT_EQ(sample.who.time, 1u);
     EXPECT_EQ(sample.user_stack_asked, 8192u);
-    ASSERT_EQ(sample.user_stack.size(), stack.size());
+    ASSERT_EQ(sample.user_stack.size(), split.stack.size());
     const bool first = &item == batch.items().data();
-    EXPECT_EQ(sample.user_stack.data() == stack.data(), first) << "only the kept one stays";
-    EXPECT_EQ(std::memcmp(sample.user_stack.data(), stack.data(), stack.size()), 0);
+    EXPECT_EQ(sample.user_stack.data() == split.stack.data(), first) << "only the kept one stays";
+    EXPECT_EQ(std::memcmp(sample.user_stack.data(), split.stack.data(), split.stack.size()), 0);
     EXPECT_EQ(batch.shares(item).size(), first ? 0u : 1u);
   }
 }
 
 TEST(RecordBatch, WhatIsResolvedNeedsItsStackNoMore) {
-  pmu::RecordFormat format = pmu::WireSampleFormat();
-  format.sample_type |= PERF_SAMPLE_STACK_USER;
-  const std::vector<std::byte> stack(4096, std::byte{0x5a});
-  pmu::Words words = pmu::Wire({.time = 1});
-  words.push_back(0);
-  words[0] = pmu::HeaderWord(PERF_RECORD_SAMPLE, 0, words.size() * 8);
-  const pmu::RawRecord split{.header = pmu::HeaderOf(words),
-                             .event = 2,
-                             .stack = {.begin = stack.data(), .bytes = 4096, .asked = 8192}};
+  const SampleApart split(4096);
   RecordBatch batch;
-  for (uint32_t i = 0; i < 3; ++i) batch.AppendSplit(split, pmu::KeptRecord{.place = i}, {});
-  batch.AppendSplit(split, std::nullopt, {});
+  for (uint32_t i = 0; i < 3; ++i) batch.AppendSplit(split.record, pmu::KeptRecord{.place = i}, {});
+  batch.AppendSplit(split.record, std::nullopt, {});
   for (const size_t item : {0, 3, 2}) {
     batch.Resolve(item)->frames.resize(10);
     EXPECT_TRUE(batch.TakeKept().empty()) << "the second one is still looked at";
   }
   batch.Resolve(1)->frames.resize(10);
-  EXPECT_GE(batch.bytes(), 3 * stack.size() + 4 * 10 * sizeof(unwind::ResolvedFrame));
+  EXPECT_GE(batch.bytes(), 3 * split.stack.size() + 4 * 10 * sizeof(unwind::ResolvedFrame));
   EXPECT_EQ(batch.TakeKept().size(), 3u);
-  EXPECT_LT(batch.bytes(), 2 * stack.size()) << "one is copied";
+  EXPECT_LT(batch.bytes(), 2 * split.stack.size()) << "one is copied";
   EXPECT_EQ(batch.resolved().size(), 4u);
   for (const RecordBatch::Item& item : batch.items()) {
-    const auto record = batch.Decode(item, format);
+    const auto record = batch.Decode(item, split.format);
     ASSERT_TRUE(record.ok()) << record.status();
     EXPECT_EQ(std::get<pmu::SampleRecord>(*record).who.time, 1u);
     EXPECT_TRUE(std::get<pmu::SampleRecord>(*record).user_stack.empty()) << "nobody may look";
