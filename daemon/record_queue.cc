@@ -172,8 +172,7 @@ std::optional<RecordBatch> RecordQueue::Pop(absl::Time deadline) {
 }
 
 void RecordQueue::GiveBack(RecordBatch batch) {
-  batch.LookAway();
-  GiveBack(batch.TakeKept());
+  GiveBack(batch.kept());
   if (!batch.Clear()) return;
   absl::MutexLock lock(&mutex_);
   if (spare_.size() < spare_batches_) spare_.push_back(std::move(batch));

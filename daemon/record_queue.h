@@ -61,17 +61,16 @@ class RecordBatch {
   std::span<unwind::ResolvedStack> resolved() { return std::span(resolved_).first(resolved_size_); }
   // What the source is to let go when the batch is done with.
   const std::vector<pmu::KeptRecord>& kept() const { return kept_; }
-  // The same, taken out as soon as nobody looks at any of it any more.
+  // The same, taken out before, if nobody looks at any of it any more.
   std::vector<pmu::KeptRecord> TakeKept();
-  void LookAway() { looked_at_ = 0; }
   size_t bytes() const {
     return kept_bytes_ + words_.size() * 8 + items_.size() * sizeof(Item) +
            shares_.size() * sizeof(SampleShare) + (resolved_size_ == 0 ? 0 : resolved_bytes());
   }
   size_t kept_bytes() const { return kept_bytes_; }  // of these, where the source has them
   bool empty() const { return items_.empty() && departure_ == nullptr; }
-  // Empty again, with the memory it had, unless that is more than a batch usually takes. What is
-  // kept was taken before. Returns whether it has any memory.
+  // Empty again, with the memory it had, unless that is more than a batch usually takes. Returns
+  // whether it has any.
   bool Clear();
   // Who leaves after the batch's records.
   void set_departure(std::shared_ptr<Departure> departure) { departure_ = std::move(departure); }
